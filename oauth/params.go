@@ -1,0 +1,66 @@
+package oauth
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Params are the parameters of a request, each given at most once except those
+// that may repeat. They print as their names only, since values can be secrets.
+type Params struct{ values url.Values }
+
+// repeatable parameters may be given more than once: a resource indicator
+// (RFC 8707 section 2) and an audience (RFC 8693 section 2.1).
+var repeatable = []string{"resource", "audience"}
+
+// ParamsError says why the parameters of a request cannot be read. Its text is
+// fit for an error_description.
+type ParamsError struct{ Reason string }
+
+func (e *ParamsError) Error() string { return e.Reason }
+
+// ParseParams reads an application/x-www-form-urlencoded string, a body or a
+// query. A parameter without a value counts as omitted, one given twice is
+// refused (RFC 6749 sections 3.1 and 3.2). The error is a *ParamsError.
+func ParseParams(encoded string) (Params, error) {
+	values, err := url.ParseQuery(encoded)
+	if err != nil {
+		return Params{}, &ParamsError{"The parameters are not valid " + FormType + "."}
+	}
+	for name, given := range values {
+		if len(given) > 1 && !slices.Contains(repeatable, name) {
+			return Params{}, &ParamsError{"The parameter " + Legal(name) + " is given more than once."}
+		}
+		for _, value := range given {
+			if strings.ContainsRune(value, 0) {
+				return Params{}, &ParamsError{"The parameter " + Legal(name) + " contains a NUL character."}
+			}
+		}
+	}
+	return Params{values}, nil
+}
+
+// Get is the value of a parameter, or "" if it was omitted.
+func (p Params) Get(name string) string { return p.values.Get(name) }
+
+// All are the values of a parameter that may repeat, empty ones left out.
+func (p Params) All(name string) []string {
+	return slices.DeleteFunc(slices.Clone(p.values[name]), func(v string) bool { return v == "" })
+}
+
+// Has reports whether the parameter was given with a value.
+func (p Params) Has(name string) bool { return p.Get(name) != "" }
+
+// Format prints the names of the parameters and none of their values, whatever
+// the verb.
+func (p Params) Format(f fmt.State, _ rune) {
+	names := make([]string, 0, len(p.values))
+	for name := range p.values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	io.WriteString(f, "params["+strings.Join(names, " ")+"]")
+}

@@ -1,0 +1,79 @@
+package oauth
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// ErrRedirectURI says that a redirect URI cannot be registered. It is wrapped
+// with the reason.
+var ErrRedirectURI = errors.New("oauth: bad redirect URI")
+
+// CheckRedirectURI says whether a redirect URI may be registered: absolute,
+// without fragment or user (RFC 6749 section 3.1.2), and https, or http on a
+// loopback host, or a private-use scheme with a dot in it (RFC 8252 sections
+// 7.1 and 7.3). The error wraps ErrRedirectURI.
+func CheckRedirectURI(uri string) error {
+	bad := func(reason string) error { return &redirectError{uri, reason} }
+	u, err := url.Parse(uri)
+	switch {
+	case err != nil || !u.IsAbs():
+		return bad("it is not an absolute URI")
+	case u.Fragment != "" || strings.Contains(uri, "#"):
+		return bad("it has a fragment")
+	case u.User != nil:
+		return bad("it contains a user name")
+	case u.Scheme == "https" && u.Host != "":
+		return nil
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	case u.Scheme == "http":
+		return bad("http is allowed for loopback hosts only; use https")
+	case strings.Contains(u.Scheme, "."):
+		return nil
+	}
+	return bad("its scheme must be https, http on a loopback host, or a private-use scheme such as com.example.app")
+}
+
+type redirectError struct{ uri, reason string }
+
+func (e *redirectError) Error() string { return "redirect URI " + e.uri + ": " + e.reason }
+func (e *redirectError) Unwrap() error { return ErrRedirectURI }
+
+// MatchRedirectURI reports whether given is the registered URI: equal as
+// strings (RFC 9700 section 4.1.3), except that the port of a loopback IP
+// address may differ (RFC 8252 section 7.3).
+func MatchRedirectURI(registered, given string) bool {
+	if registered == given {
+		return true
+	}
+	reg, ok := cutLoopbackPort(registered)
+	if !ok {
+		return false
+	}
+	got, ok := cutLoopbackPort(given)
+	return ok && reg == got
+}
+
+// cutLoopbackPort returns an http URI on a loopback IP literal without its
+// port, all other characters kept as they are, and false for any other URI.
+func cutLoopbackPort(uri string) (string, bool) {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "http" || u.User != nil || !isLoopbackIP(u.Hostname()) {
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(uri, "http://"+u.Host)
+	if !ok {
+		return "", false
+	}
+	return "http://" + u.Hostname() + rest, true
+}
+
+func isLoopback(host string) bool { return host == "localhost" || isLoopbackIP(host) }
+
+func isLoopbackIP(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Zone() == "" && addr.IsLoopback()
+}
