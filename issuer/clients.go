@@ -1,0 +1,215 @@
+package issuer
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/secret"
+)
+
+// registered is a client with the policy that holds for it.
+type registered struct {
+	Client
+	policy Policy
+}
+
+// clientCacheTTL bounds how long a replica may go on with what it knows of a
+// client after another replica changed it. Changes in the same process hold at
+// once.
+const (
+	clientCacheTTL  = time.Second
+	clientCacheSize = 10_000
+)
+
+// clientCache spares a database read per request.
+type clientCache struct {
+	store  Registry
+	policy Policy
+	now    func() time.Time
+
+	mu      sync.RWMutex
+	entries map[string]cachedClient
+	changes int // counts forget, so that a read that began before a change is not kept
+}
+
+type cachedClient struct {
+	client *registered
+	until  time.Time
+}
+
+func newClientCache(store Registry, policy Policy, now func() time.Time) *clientCache {
+	return &clientCache{store: store, policy: policy, now: now, entries: map[string]cachedClient{}}
+}
+
+// get is the client with an id, or ErrNotFound. Unknown ids are not cached.
+func (c *clientCache) get(ctx context.Context, id string) (*registered, error) {
+	now := c.now()
+	c.mu.RLock()
+	entry, changes := c.entries[id], c.changes
+	c.mu.RUnlock()
+	if entry.client != nil && now.Before(entry.until) {
+		return entry.client, nil
+	}
+	client, err := c.store.Client(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	found := &registered{client, client.Policy.over(c.policy)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changes == changes {
+		if len(c.entries) >= clientCacheSize {
+			clear(c.entries)
+		}
+		c.entries[id] = cachedClient{found, now.Add(clientCacheTTL)}
+	}
+	return found, nil
+}
+
+func (c *clientCache) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.entries, id)
+	c.changes++
+}
+
+// verifiedSecrets remembers, under a key that lives as long as the process,
+// secrets that a slow verifier has found right, so that a client whose secret a
+// person chose does not cost 17 ms at every refresh. Wrong ones are never
+// remembered.
+type verifiedSecrets struct {
+	key []byte
+	mu  sync.RWMutex
+	ok  map[[sha256.Size]byte]struct{}
+}
+
+const verifiedSecretsSize = 10_000
+
+func newVerifiedSecrets() *verifiedSecrets {
+	return &verifiedSecrets{key: secret.Bytes(32), ok: map[[sha256.Size]byte]struct{}{}}
+}
+
+func (v *verifiedSecrets) digest(verifier secret.Verifier, presented secret.Text) [sha256.Size]byte {
+	h := hmac.New(sha256.New, v.key)
+	h.Write([]byte(verifier))
+	h.Write([]byte{0}) // no verifier contains it
+	h.Write([]byte(presented.Reveal()))
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+func (v *verifiedSecrets) has(verifier secret.Verifier, presented secret.Text) bool {
+	digest := v.digest(verifier, presented)
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	_, ok := v.ok[digest]
+	return ok
+}
+
+func (v *verifiedSecrets) add(verifier secret.Verifier, presented secret.Text) {
+	digest := v.digest(verifier, presented)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.ok) >= verifiedSecretsSize {
+		clear(v.ok)
+	}
+	v.ok[digest] = struct{}{}
+}
+
+// authenticateClient finds and checks the client of a request (RFC 6749 section
+// 3.2.1). A right secret passes whatever happened before it; only failures are
+// throttled, so that nobody can lock a client out.
+func (s *Server) authenticateClient(ctx context.Context, req *tokenRequest) (*registered, error) {
+	auth, err := oauth.ParseClientAuth(req.authorization, req.params)
+	switch {
+	case errors.Is(err, oauth.ErrNoClient):
+		return nil, refuse(CauseClientMissing)
+	case errors.Is(err, oauth.ErrTwoMethods), errors.Is(err, oauth.ErrTwoAuthHeader):
+		return nil, refuse(CauseClientAuthMethod)
+	case errors.Is(err, oauth.ErrOtherClient):
+		return nil, refuseBecause(CauseClientAuthMethod, "client_id in the body differs from the authenticated client.")
+	case err != nil:
+		return nil, refuseBecause(CauseClientMissing, "The Authorization header is not valid Basic credentials (RFC 6749 section 2.3.1).")
+	}
+	req.actor = "client:" + oauth.Legal(auth.ID)
+	client, err := s.clients.get(ctx, auth.ID)
+	if errors.Is(err, ErrNotFound) && auth.RawID != auth.ID {
+		client, err = s.clients.get(ctx, auth.RawID)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	presented := []secret.Text{secret.NewText(auth.Secret)}
+	if auth.RawSecret != auth.Secret {
+		presented = append(presented, secret.NewText(auth.RawSecret))
+	}
+	if client != nil {
+		if client.Public() && auth.Secret == "" || s.quicklyVerified(client, presented) {
+			return client, nil
+		}
+	}
+	return client, s.slowlyVerified(ctx, req, client, auth, presented)
+}
+
+// quicklyVerified checks what costs next to nothing: generated secrets, and
+// chosen ones that were right before.
+func (s *Server) quicklyVerified(client *registered, presented []secret.Text) bool {
+	for _, text := range presented {
+		for _, verifier := range client.Secrets {
+			if secret.Generated(text) && verifier.Verify(text) || s.verified.has(verifier, text) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// slowlyVerified checks the rest at the same cost whether or not the client is
+// known, and refuses.
+func (s *Server) slowlyVerified(ctx context.Context, req *tokenRequest, client *registered, auth oauth.ClientAuth, presented []secret.Text) error {
+	keys := []limitedKey{{"client\x00" + auth.ID + "\x00" + req.address, perAccountLimit}, {"clients\x00" + req.address, perAddressLimit}}
+	if wait := s.failures.takeAll(keys); wait > 0 {
+		return &Refusal{Cause: CauseClientThrottled, RetryAfter: wait}
+	}
+	verifiers, cause := []secret.Verifier{secret.Slow()}, CauseClientUnknown
+	if client != nil {
+		cause = CauseClientSecretWrong
+		if !client.Public() {
+			verifiers = client.Secrets
+		}
+	}
+	for _, text := range presented {
+		if text.Empty() || secret.Generated(text) {
+			continue // the quick check has found it wrong
+		}
+		for _, verifier := range verifiers {
+			right, err := s.verifySlowly(ctx, verifier, text)
+			if err != nil {
+				return err
+			}
+			if right && client != nil {
+				s.verified.add(verifier, text)
+				s.failures.giveBack(keys)
+				return nil
+			}
+		}
+	}
+	s.record(ctx, Event{At: s.cfg.now(), Type: EventClientRefused, ClientID: oauth.Legal(auth.ID), Actor: req.actor, Address: req.address, Cause: cause})
+	return refuse(cause)
+}
+
+// verifySlowly hashes with argon2id, at most as many at once as there are
+// processors, since each takes 19 MiB.
+func (s *Server) verifySlowly(ctx context.Context, verifier secret.Verifier, text secret.Text) (bool, error) {
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+		return verifier.Verify(text), nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}

@@ -1,0 +1,102 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/evergrant/evergrant/secret"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a [Server] is made of. Store, Keys and Issuer are required;
+// every other field has a useful zero value.
+type Config struct {
+	// Issuer is the issuer identifier (RFC 8414 section 2): the URL under which
+	// clients reach the server, without a trailing slash.
+	Issuer string
+	Store  Store
+	Keys   *secret.Ring
+
+	// Policy holds for clients that do not set their own.
+	Policy Policy
+	// Scopes are the scopes that the server knows, with the words that describe
+	// them to a resource owner. A client may be registered for others.
+	Scopes map[string]string
+	// DraftExpiryNames adds refresh_token_timeout and authorization_expires_in
+	// (draft-ietf-oauth-refresh-token-expiration) to token answers.
+	DraftExpiryNames bool
+	// EventRetention is how long events are kept: 90 days.
+	EventRetention time.Duration
+
+	// AskOwner asks the resource owner. Without it the authorization endpoint
+	// answers that there is no such page, and metadata does not list it.
+	AskOwner AskOwner
+	// ErrorPage shows the resource owner an error of the authorization endpoint,
+	// in plain text where it is nil. The message is for people and not secret.
+	ErrorPage func(w http.ResponseWriter, r *http.Request, status int, message string)
+
+	// Address tells the network address of whoever sent a request: by default
+	// the connection's, which behind a proxy is the proxy's.
+	Address func(*http.Request) string
+	Metrics prometheus.Registerer // none where nil
+	Log     *slog.Logger          // slog.Default() where nil
+	Now     func() time.Time      // time.Now where nil
+}
+
+// check says what is missing.
+func (c Config) check() error {
+	u, err := url.Parse(c.Issuer)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
+		return fmt.Errorf("issuer: Config.Issuer %q must be an http or https URL", c.Issuer)
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil || (u.Path != "" && u.Path[len(u.Path)-1] == '/'):
+		return fmt.Errorf("issuer: Config.Issuer %q must have no query, fragment, user or trailing slash (RFC 8414 section 2)", c.Issuer)
+	case c.Store == nil:
+		return errors.New("issuer: Config.Store is required")
+	case c.Keys == nil:
+		return errors.New("issuer: Config.Keys is required; see secret.OpenRing")
+	}
+	return c.Policy.Check()
+}
+
+func (c Config) log() *slog.Logger {
+	if c.Log == nil {
+		return slog.Default()
+	}
+	return c.Log
+}
+
+func (c Config) eventRetention() time.Duration {
+	if c.EventRetention == 0 {
+		return 90 * 24 * time.Hour
+	}
+	return c.EventRetention
+}
+
+// clock is the clock as it is, for measuring how long something took.
+func (c Config) clock() time.Time {
+	if c.Now != nil {
+		return c.Now()
+	}
+	return time.Now()
+}
+
+// now is the clock in UTC with the precision of the store, so that what is
+// derived from a time is the same before and after it was stored.
+func (c Config) now() time.Time { return c.clock().UTC().Truncate(time.Millisecond) }
+
+func (c Config) address(r *http.Request) string {
+	if c.Address != nil {
+		return c.Address(r)
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

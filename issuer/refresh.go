@@ -1,0 +1,211 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/secret"
+)
+
+// refresh is the refresh_token grant (RFC 6749 section 6). It is one
+// compare-and-set of the grant's row; where that changes nothing, the row
+// decides (judge).
+//
+// What is durable, and what a crash leaves:
+//
+//	before Rotate        nothing; the client's token is as good as before
+//	after Rotate         generation g+1; the client, who has no answer, presents
+//	                     g again and is given the tokens of g+1 (retry)
+//	after the answer     the client holds g+1; g still answers until the retry
+//	                     window closes or g+1 is presented
+func (s *Server) refresh(ctx context.Context, c *registered, req *tokenRequest) (oauth.TokenResponse, error) {
+	token := req.params.Get("refresh_token")
+	if token == "" {
+		return oauth.TokenResponse{}, refuseBecause(CauseBadRequest, "The parameter refresh_token is missing.")
+	}
+	ref, err := s.parseRefreshToken(token)
+	if err != nil {
+		return oauth.TokenResponse{}, err
+	}
+	asked, err := askedScope(req.params)
+	if err != nil {
+		return oauth.TokenResponse{}, err
+	}
+	if !c.policy.rotates(c.Client) {
+		return s.refreshInPlace(ctx, c, req, ref, asked)
+	}
+	if asked != nil {
+		// A scope that cannot be had must not cost a generation.
+		if err := s.checkGrantScope(ctx, c, ref, asked); err != nil {
+			return oauth.TokenResponse{}, err
+		}
+	}
+	rotation := s.step(c, ref, ref.generation, ref.generation+1)
+	grant, stepped, err := s.cfg.Store.Rotate(ctx, rotation)
+	if err != nil {
+		return oauth.TokenResponse{}, unknownGrant(err)
+	}
+	outcome := outcomeRotated
+	if !stepped {
+		if grant, outcome, err = s.judge(ctx, c, req, ref, grant, rotation.To); err != nil {
+			return oauth.TokenResponse{}, err
+		}
+	}
+	key, err := s.cfg.Keys.Key(grant.KeyID)
+	if err != nil {
+		return oauth.TokenResponse{}, err
+	}
+	return s.refreshed(grant, c, asked, key, outcome)
+}
+
+// step is the rotation of a grant to a later generation at this moment.
+func (s *Server) step(c *registered, ref tokenRef, from, to uint32) Rotation {
+	now := s.cfg.now()
+	return Rotation{
+		ID: ref.grant, ClientID: c.ID, From: from, To: to, KeyID: s.cfg.Keys.Current().ID, At: now,
+		ExpiresAt:       c.policy.RefreshTokenLifetime.after(now),
+		AccessExpiresAt: c.policy.AccessTokenLifetime.after(now),
+	}
+}
+
+// judge decides what a genuine refresh token is worth when its step did not
+// apply to the row.
+//
+//	the row is another client's         refused
+//	revoked, expired or ended           refused
+//	one generation further, in window   retry: the same answer again
+//	further                             reuse: the grant is revoked
+//	behind                              healed: only we could have made the token,
+//	                                    so the row is older than what we answered
+//	at the token's generation           somebody healed it meanwhile: step again
+//
+// A healed row goes to the generation to: the token's successor, or the token
+// itself where it is not rotated.
+func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, ref tokenRef, row Grant, to uint32) (Grant, outcome, error) {
+	for range 3 { // each further round needs another healing in between, so two are plenty
+		now := s.cfg.now()
+		switch cause := row.deadCause(now); {
+		case row.ClientID != c.ID:
+			return row, "", s.refuseGrant(ctx, req, row, CauseOtherClient)
+		case cause != "":
+			return row, "", s.refuseGrant(ctx, req, row, cause)
+		case c.policy.reused(row, ref, now):
+			return row, "", s.convict(ctx, req, row, ref)
+		case row.Generation > ref.generation:
+			if err := s.cfg.Store.Retried(ctx, row.ID); err != nil {
+				s.cfg.log().Warn("a retry was not counted", "grant", row.ID, "error", err)
+			}
+			return row, outcomeRetried, nil
+		case row.Generation == to:
+			return row, outcomeKept, nil
+		}
+		rotation, outcome := s.step(c, ref, row.Generation, to), outcomeRotated
+		if row.Generation < ref.generation {
+			event := s.grantEvent(req, EventGrantHealed, row, "")
+			event.Detail = "the row was at generation " + keyName(row.Generation) + ", the client at " + keyName(ref.generation) + ": an older copy of the database was restored"
+			rotation.Event, outcome = &event, outcomeHealed
+		}
+		grant, stepped, err := s.cfg.Store.Rotate(ctx, rotation)
+		if err != nil {
+			return grant, "", unknownGrant(err)
+		}
+		if stepped {
+			if outcome == outcomeHealed {
+				s.cfg.log().Error("grant healed: the database is older than what was answered; was a backup restored?", "grant", grant.ID, "client", c.ID)
+			}
+			return grant, outcome, nil
+		}
+		row = grant
+	}
+	return row, "", errors.New("issuer: a grant moved on during three attempts to judge it")
+}
+
+// reused reports whether a token is older than the row, and not just the
+// previous one within the retry window, which still gets the answer of the
+// current generation. The window has closed when the row has gone on, since
+// only the successor's use makes it go on.
+func (p Policy) reused(row Grant, ref tokenRef, now time.Time) bool {
+	retry := row.Generation == ref.generation+1 && p.RetryWindow > 0 && now.Sub(row.RotatedAt) <= time.Duration(p.RetryWindow)
+	return row.Generation > ref.generation && !retry
+}
+
+// convict revokes a grant because a token of an older generation came back: one
+// of its two holders is not the client (RFC 9700 section 4.14.2).
+func (s *Server) convict(ctx context.Context, req *tokenRequest, row Grant, ref tokenRef) error {
+	event := s.grantEvent(req, EventReuseDetected, row, CauseRefreshTokenReused)
+	event.Detail = "refresh token of generation " + keyName(ref.generation) + " presented, the grant is at " + keyName(row.Generation)
+	if _, err := s.cfg.Store.Revoke(ctx, row.ID, event.At, event); err != nil {
+		return unknownGrant(err)
+	}
+	s.metrics.refresh(outcomeReused)
+	s.cfg.log().Warn("refresh token reused; grant revoked", "grant", row.ID, "client", row.ClientID, "address", req.address)
+	return refuse(CauseRefreshTokenReused)
+}
+
+// refreshInPlace serves clients whose refresh token is not rotated. It writes
+// nothing, except to judge a token of another generation, left from a time when
+// it was.
+func (s *Server) refreshInPlace(ctx context.Context, c *registered, req *tokenRequest, ref tokenRef, asked oauth.Scope) (oauth.TokenResponse, error) {
+	grant, err := s.cfg.Store.Grant(ctx, ref.grant)
+	if err != nil {
+		return oauth.TokenResponse{}, unknownGrant(err)
+	}
+	outcome, now := outcomeKept, s.cfg.now()
+	if grant.Generation != ref.generation || grant.ClientID != c.ID || !grant.Live(now) {
+		if grant, outcome, err = s.judge(ctx, c, req, ref, grant, ref.generation); err != nil {
+			return oauth.TokenResponse{}, err
+		}
+	}
+	if asked != nil && !grant.Scope.Covers(asked) {
+		return oauth.TokenResponse{}, refuse(CauseScopeExceeded)
+	}
+	if outcome == outcomeKept {
+		grant.RotatedAt = now // of this answer, not of the row
+		grant.AccessExpiresAt = capped(c.policy.AccessTokenLifetime.after(now), grant.EndsAt)
+	}
+	return s.refreshed(grant, c, asked, s.cfg.Keys.Current(), outcome)
+}
+
+// refreshed answers a refresh. The access token gets the asked scope; the
+// refresh token keeps the whole of the grant's (RFC 6749 section 6).
+func (s *Server) refreshed(g Grant, c *registered, asked oauth.Scope, key *secret.Key, outcome outcome) (oauth.TokenResponse, error) {
+	scope := g.Scope
+	if asked != nil {
+		scope = asked
+	}
+	s.metrics.refresh(outcome)
+	return s.answer(g, c, scope, key)
+}
+
+// checkGrantScope refuses a scope that the grant does not cover. Any other
+// reason to refuse is left for Rotate and judge to find.
+func (s *Server) checkGrantScope(ctx context.Context, c *registered, ref tokenRef, asked oauth.Scope) error {
+	grant, err := s.cfg.Store.Grant(ctx, ref.grant)
+	if err != nil {
+		return unknownGrant(err)
+	}
+	now := s.cfg.now()
+	good := grant.ClientID == c.ID && grant.Live(now) && !c.policy.reused(grant, ref, now)
+	if good && !grant.Scope.Covers(asked) {
+		return refuse(CauseScopeExceeded)
+	}
+	return nil
+}
+
+// unknownGrant turns a missing row into a refusal.
+func unknownGrant(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return refuse(CauseGrantUnknown)
+	}
+	return err
+}
+
+// capped is the earlier of two times, where the zero time means never.
+func capped(t, end time.Time) time.Time {
+	if end.IsZero() || (!t.IsZero() && t.Before(end)) {
+		return t
+	}
+	return end
+}
