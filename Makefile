@@ -1,0 +1,57 @@
+# Evergrant. `make` alone lists the targets.
+GO ?= go
+BIN := bin/evergrant
+
+.PHONY: help run demo-once build test test-short fuzz growth torture bench drivers lint fmt fmt-check vet cover need-test clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build, then a tour on real traffic, then stay up on http://127.0.0.1:8080
+	@$(BIN) demo
+
+demo-once: build ## the tour once through; exit status 0 only if every step came out as promised
+	@$(BIN) demo --once --listen 127.0.0.1:0
+
+build: ## build bin/evergrant
+	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/evergrant
+
+need-test:
+	@scripts/need gcc:gcc gcc:libc6-dev curl:curl chromium:chromium
+
+test: need-test ## every test, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 25m ./...
+
+fuzz: ## every fuzz target for FUZZTIME (60s) each
+	@FUZZTIME=$${FUZZTIME:-60s} GO=$(GO) scripts/fuzz
+
+growth: ## 1,000 grants refreshed 1,000 times each: rows, bytes and writes
+	EVERGRANT_GROWTH=1000x1000 $(GO) test -count=1 -v -timeout 60m -run '^TestGrowth$$' ./store/sqlite
+
+torture: ## 5,000 kills of a server between any two steps
+	EVERGRANT_KILLS=5000 $(GO) test -count=1 -v -timeout 120m -run '^TestKill' ./store/sqlite
+
+bench: build ## the benchmark table, side by side with peers, in one run
+	$(GO) run ./bench
+
+drivers: ## the benchmark of SQLite drivers and table layouts
+	cd bench/drivers && $(GO) run .
+
+lint: ## staticcheck
+	$(GO) tool staticcheck ./...
+
+vet: ## go vet
+	$(GO) vet ./...
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+fmt-check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
+
+cover: ## coverage of the packages that decide
+	CGO_ENABLED=0 $(GO) test -coverprofile=coverage.out -coverpkg=./issuer,./oauth,./secret,./store/sqlite ./issuer ./oauth ./secret ./store/sqlite
+	@$(GO) run ./scripts/cover coverage.out
+
+clean: ## remove what was built
+	rm -rf bin coverage.out
