@@ -46,6 +46,9 @@ func (c Client) DisplayName() string {
 	return c.ID
 }
 
+// maxIDLength bounds client ids and user names, in bytes.
+const maxIDLength = 255
+
 // ErrBadClient is wrapped by errors of Check, whose texts say what to mend.
 var ErrBadClient = errors.New("bad client")
 
@@ -55,7 +58,7 @@ func (c Client) Check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w %q: %s", ErrBadClient, c.ID, fmt.Sprintf(format, args...))
 	}
-	if !printable(c.ID) || len(c.ID) > 255 {
+	if !printable(c.ID) || len(c.ID) > maxIDLength {
 		return bad("the id must be 1 to 255 printable ASCII characters")
 	}
 	known := []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials, oauth.GrantPassword, oauth.GrantRefreshToken}
@@ -117,7 +120,7 @@ var ErrBadUser = errors.New("bad user")
 
 // Check says what is wrong with a user, or nil. The error wraps ErrBadUser.
 func (u User) Check() error {
-	if u.Username == "" || len(u.Username) > 255 || !validText(u.Username) {
+	if u.Username == "" || len(u.Username) > maxIDLength || !validText(u.Username) {
 		return fmt.Errorf("%w %q: the user name must be 1 to 255 bytes of UTF-8 without control characters", ErrBadUser, u.Username)
 	}
 	if err := u.Password.Check(); err != nil {

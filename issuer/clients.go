@@ -135,6 +135,9 @@ func (s *Server) authenticateClient(ctx context.Context, req *tokenRequest) (*re
 	case err != nil:
 		return nil, refuseBecause(CauseClientMissing, "The Authorization header is not valid Basic credentials (RFC 6749 section 2.3.1).")
 	}
+	if len(auth.RawID) > maxIDLength {
+		return nil, refuse(CauseClientUnknown)
+	}
 	req.actor = "client:" + oauth.Legal(auth.ID)
 	client, err := s.clients.get(ctx, auth.ID)
 	if errors.Is(err, ErrNotFound) && auth.RawID != auth.ID {
@@ -171,10 +174,6 @@ func (s *Server) quicklyVerified(client *registered, presented []secret.Text) bo
 // slowlyVerified checks the rest at the same cost whether or not the client is
 // known, and refuses.
 func (s *Server) slowlyVerified(ctx context.Context, req *tokenRequest, client *registered, auth oauth.ClientAuth, presented []secret.Text) error {
-	keys := []limitedKey{{"client\x00" + auth.ID + "\x00" + req.address, perAccountLimit}, {"clients\x00" + req.address, perAddressLimit}}
-	if wait := s.failures.takeAll(keys); wait > 0 {
-		return &Refusal{Cause: CauseClientThrottled, RetryAfter: wait}
-	}
 	verifiers, cause := []secret.Verifier{secret.Slow()}, CauseClientUnknown
 	if client != nil {
 		cause = CauseClientSecretWrong
@@ -182,34 +181,51 @@ func (s *Server) slowlyVerified(ctx context.Context, req *tokenRequest, client *
 			verifiers = client.Secrets
 		}
 	}
-	for _, text := range presented {
-		if text.Empty() || secret.Generated(text) {
-			continue // the quick check has found it wrong
-		}
-		for _, verifier := range verifiers {
-			right, err := s.verifySlowly(ctx, verifier, text)
-			if err != nil {
-				return err
+	account := []limitedKey{{"client\x00" + auth.ID + "\x00" + req.address, perAccountLimit}, {"clients\x00" + req.address, perAddressLimit}}
+	right, wait, err := s.verifySlowly(ctx, account, func() bool {
+		for _, text := range presented {
+			if text.Empty() || secret.Generated(text) {
+				continue // the quick check has found it wrong
 			}
-			if right && client != nil {
-				s.verified.add(verifier, text)
-				s.failures.giveBack(keys)
-				return nil
+			for _, verifier := range verifiers {
+				if verifier.Verify(text) {
+					s.verified.add(verifier, text)
+					return true
+				}
 			}
 		}
+		return false
+	})
+	switch {
+	case err != nil:
+		return err
+	case wait > 0:
+		return &Refusal{Cause: CauseClientThrottled, RetryAfter: wait}
+	case right:
+		return nil
 	}
 	s.record(ctx, Event{At: s.cfg.now(), Type: EventClientRefused, ClientID: oauth.Legal(auth.ID), Actor: req.actor, Address: req.address, Cause: cause})
 	return refuse(cause)
 }
 
-// verifySlowly hashes with argon2id, at most as many at once as there are
-// processors, since each takes 19 MiB.
-func (s *Server) verifySlowly(ctx context.Context, verifier secret.Verifier, text secret.Text) (bool, error) {
+// verifySlowly runs a check by argon2id, at most as many at once as there are
+// processors, since each takes 19 MiB. A failed one counts against the limits
+// of the keys; where they are reached it says how long to wait and checks
+// nothing. What waits for its turn does not count, so that many sign-ins at
+// once with the right password do not look like guessing.
+func (s *Server) verifySlowly(ctx context.Context, keys []limitedKey, check func() bool) (bool, time.Duration, error) {
 	select {
 	case s.hashing <- struct{}{}:
 		defer func() { <-s.hashing }()
-		return verifier.Verify(text), nil
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return false, 0, ctx.Err()
 	}
+	if wait := s.failures.takeAll(keys); wait > 0 {
+		return false, wait, nil
+	}
+	if !check() {
+		return false, 0, nil
+	}
+	s.failures.giveBack(keys)
+	return true, 0, nil
 }

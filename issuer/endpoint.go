@@ -32,6 +32,13 @@ func (s *Server) tokenEndpoint(serve func(context.Context, *tokenRequest) (any, 
 		header := w.Header()
 		header.Set("Cache-Control", "no-store")
 		header.Set("Pragma", "no-cache")
+		header.Set("Access-Control-Allow-Origin", "*") // for clients in browsers; no cookie means anything here
+		if r.Method == http.MethodOptions {
+			header.Set("Access-Control-Allow-Methods", http.MethodPost)
+			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		if r.Method != http.MethodPost {
 			header.Set("Allow", http.MethodPost)
 			s.fail(w, r, &oauth.Error{Code: oauth.InvalidRequest, Description: "Use POST.", Status: http.StatusMethodNotAllowed})

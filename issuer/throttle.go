@@ -60,7 +60,7 @@ func (t *throttle) takeAll(keys []limitedKey) time.Duration {
 	var wait time.Duration
 	for _, k := range keys {
 		room := time.Duration(k.burst-1) * k.every
-		wait = max(wait, t.buckets[k.key].full.Sub(now)-room)
+		wait = max(wait, max(0, t.buckets[k.key].full.Sub(now))-room) // the inner max: a time before now may be centuries before
 	}
 	if wait > 0 {
 		return wait

@@ -18,16 +18,8 @@ func (s *Server) authenticate(ctx context.Context, clientID, address, username s
 		{"user\x00" + account, perUserLimit},
 		{"users\x00" + address, perAddressLimit},
 	}
-	event := Event{At: s.cfg.now(), Type: EventLoginFailed, ClientID: clientID, Actor: "user:" + username, Address: address}
-	if !validText(username) || len(username) > 255 {
+	if !validText(username) || len(username) > maxIDLength {
 		return User{}, refuse(CauseCredentialsWrong)
-	}
-	if wait := s.failures.takeAll(keys); wait > 0 {
-		if s.noted.take("login\x00"+account+"\x00"+address, noteLimit) == 0 {
-			event.Cause = CauseLoginThrottled
-			s.record(ctx, event)
-		}
-		return User{}, &Refusal{Cause: CauseLoginThrottled, RetryAfter: wait}
 	}
 	user, err := s.cfg.Store.User(ctx, username)
 	verifier := user.Password
@@ -36,15 +28,21 @@ func (s *Server) authenticate(ctx context.Context, clientID, address, username s
 	} else if err != nil {
 		return User{}, err
 	}
-	right, err := s.verifySlowly(ctx, verifier, password)
-	if err != nil {
+	right, wait, err := s.verifySlowly(ctx, keys, func() bool { return verifier.Verify(password) })
+	event := Event{At: s.cfg.now(), Type: EventLoginFailed, ClientID: clientID, Actor: "user:" + username, Address: address}
+	switch {
+	case err != nil:
 		return User{}, err
-	}
-	if !right {
+	case wait > 0:
+		if s.noted.take("login\x00"+account+"\x00"+address, noteLimit) == 0 {
+			event.Cause = CauseLoginThrottled
+			s.record(ctx, event)
+		}
+		return User{}, &Refusal{Cause: CauseLoginThrottled, RetryAfter: wait}
+	case !right:
 		event.Cause = CauseCredentialsWrong
 		s.record(ctx, event)
 		return User{}, refuse(CauseCredentialsWrong)
 	}
-	s.failures.giveBack(keys)
 	return user, nil
 }
