@@ -1,0 +1,117 @@
+package evergrant_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/evergrant/evergrant"
+	"github.com/evergrant/evergrant/internal/web"
+	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/secret"
+	"github.com/evergrant/evergrant/store/sqlite"
+)
+
+const adminToken = "only-for-tests"
+
+// server is a whole server on a database in a temporary directory, with the
+// client "photos" and the user "alice" whose password is "wonderland".
+type server struct {
+	*httptest.Server
+	directory string
+	db        *sqlite.DB
+	admin     *issuer.Admin
+}
+
+// startServer does not take a *testing.T, so that examples can use it.
+func startServer() (*server, error) {
+	directory, err := os.MkdirTemp("", "evergrant")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{Server: httptest.NewUnstartedServer(nil), directory: directory}
+	url, ctx := "http://"+s.Listener.Addr().String(), context.Background()
+	if s.db, err = sqlite.Open(ctx, filepath.Join(directory, "test.db"), sqlite.Options{}); err != nil {
+		return nil, err
+	}
+	keys, err := secret.OpenRing(ctx, secret.NewRoot(), s.db, time.Now, false)
+	if err != nil {
+		return nil, err
+	}
+	pages, err := web.NewPages(web.PagesConfig{PublicURL: url, Keys: keys, User: s.db.User})
+	if err != nil {
+		return nil, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	oauthServer, err := issuer.New(issuer.Config{Issuer: url, Store: s.db, Keys: keys, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	s.admin = issuer.NewAdmin(oauthServer, s.db)
+	s.Config.Handler = web.NewSite(web.SiteConfig{
+		Issuer: oauthServer, Pages: pages, Ready: s.db.Ready, Log: log,
+		API: web.NewAPI(web.APIConfig{Token: secret.NewText(adminToken), Admin: s.admin, Database: s.db, Log: log}),
+	})
+	s.Start()
+	return s, s.fill(ctx)
+}
+
+var photosSecret = secret.NewSecret()
+
+func (s *server) fill(ctx context.Context) error {
+	operator := issuer.Actor{Name: "operator"}
+	_, err := s.admin.SaveClient(ctx, operator, issuer.Client{
+		ID: "photos", Secrets: []secret.Verifier{secret.NewVerifier(photosSecret)}, Scopes: oauth.Scope{"read"},
+		GrantTypes: []string{oauth.GrantPassword, oauth.GrantRefreshToken},
+	})
+	if err != nil {
+		return err
+	}
+	alice := issuer.User{Username: "alice", Password: secret.NewVerifier(secret.NewText("wonderland"))}
+	_, err = s.admin.SaveUser(ctx, operator, alice)
+	return err
+}
+
+func (s *server) stop() error {
+	s.Close()
+	return errors.Join(s.db.Close(), os.RemoveAll(s.directory))
+}
+
+// start starts a server for a test, and makes its client.
+func start(t *testing.T) (*server, *evergrant.Client) {
+	t.Helper()
+	s, err := startServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, &evergrant.Client{Server: s.URL, Token: secret.NewText(adminToken)}
+}
+
+// serve is a client of a server that answers all with one handler.
+func serve(t *testing.T, answer http.HandlerFunc) *evergrant.Client {
+	t.Helper()
+	s := httptest.NewServer(answer)
+	t.Cleanup(s.Close)
+	return &evergrant.Client{Server: s.URL, Token: secret.NewText(adminToken)}
+}
+
+func decode(t *testing.T, r io.Reader, document any) {
+	t.Helper()
+	if err := json.NewDecoder(r).Decode(document); err != nil {
+		t.Fatal(err)
+	}
+}
