@@ -240,5 +240,6 @@ func unmarshalClaims(b []byte) (accessClaims, error) {
 
 func constantTimeEqual(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 
-// seconds rounds a remaining lifetime down, and never below 0.
-func seconds(d time.Duration) int64 { return max(0, int64(d/time.Second)) }
+// seconds is a remaining lifetime as an answer tells it: what was issued a
+// moment ago has its whole lifetime left, and nothing has less than 0.
+func seconds(d time.Duration) int64 { return max(0, int64((d+time.Second-1)/time.Second)) }

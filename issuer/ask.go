@@ -36,7 +36,15 @@ type Authorization struct {
 // with an event. The error is a *Refusal with CauseCredentialsWrong or
 // CauseLoginThrottled, or one of the store.
 func (a *Authorization) SignIn(ctx context.Context, username string, password secret.Text) (User, error) {
-	return a.server.authenticate(ctx, a.Client.ID, a.address, username, password)
+	user, err := a.server.authenticate(ctx, a.Client.ID, a.address, username, password)
+	if err != nil {
+		return User{}, err
+	}
+	a.server.record(ctx, Event{
+		At: a.server.cfg.now(), Type: EventLoginSucceeded, ClientID: a.Client.ID, Subject: user.Username,
+		Actor: "user:" + user.Username, Address: a.address,
+	})
+	return user, nil
 }
 
 // Answer is what the resource owner decided.

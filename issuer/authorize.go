@@ -20,7 +20,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	switch r.Method {
-	case http.MethodGet, http.MethodHead:
+	case http.MethodGet: // not HEAD, since answering can create a grant
 	case http.MethodPost:
 		if s.redirectPostedRequest(w, r) {
 			return
@@ -72,7 +72,7 @@ func (s *Server) redirectPostedRequest(w http.ResponseWriter, r *http.Request) b
 	if r.PostForm.Has("action") {
 		return false
 	}
-	http.Redirect(w, r, AuthorizePath+"?"+r.PostForm.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, s.cfg.Issuer+AuthorizePath+"?"+r.PostForm.Encode(), http.StatusSeeOther)
 	return true
 }
 

@@ -21,6 +21,7 @@ type Refusal struct {
 	RetryAfter time.Duration
 }
 
+// Error is the cause and its detail, for logs.
 func (r *Refusal) Error() string {
 	if r.Detail != "" {
 		return string(r.Cause) + ": " + r.Detail

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -32,8 +34,9 @@ type KeyStore interface {
 // Errors of rings.
 var (
 	ErrKeyExists  = errors.New("secret: a key with this number exists")
+	ErrNoKeys     = errors.New("secret: the store has lost all keys")
 	ErrWrongRoot  = errors.New("the root key is not the one that this database was made with")
-	ErrCurrentKey = errors.New("the key that makes tokens cannot be deleted; rotate first")
+	ErrCurrentKey = errors.New("only a retired key can be deleted; this one makes tokens, or is about to")
 )
 
 // Ring is the set of keys that is in force. It is safe for concurrent use.
@@ -41,7 +44,9 @@ type Ring struct {
 	root  Root
 	store KeyStore
 	now   func() time.Time
-	keys  atomic.Pointer[ringState]
+
+	reload sync.Mutex // so that what was read first does not replace what was read later
+	keys   atomic.Pointer[ringState]
 }
 
 type ringState struct {
@@ -51,8 +56,12 @@ type ringState struct {
 
 // OpenRing loads the keys of a store and makes the first one where there is
 // none; withRSA says whether that one can sign RS256. A root key that is not
-// the store's is refused with ErrWrongRoot before anything is written.
+// the store's is refused with ErrWrongRoot, and an empty one with ErrRootSyntax,
+// before anything is written.
 func OpenRing(ctx context.Context, root Root, store KeyStore, now func() time.Time, withRSA bool) (*Ring, error) {
+	if root.Empty() {
+		return nil, ErrRootSyntax
+	}
 	r := &Ring{root: root, store: store, now: now}
 	if err := r.Reload(ctx); err != nil {
 		return nil, err
@@ -66,14 +75,20 @@ func OpenRing(ctx context.Context, root Root, store KeyStore, now func() time.Ti
 	return r, r.Reload(ctx)
 }
 
-// Reload takes over what other processes have added or deleted.
+// Reload takes over what other processes have added or deleted. Where it fails,
+// the known keys stay in force.
 func (r *Ring) Reload(ctx context.Context) error {
+	r.reload.Lock()
+	defer r.reload.Unlock()
 	records, err := r.store.Keys(ctx)
 	if err != nil {
 		return err
 	}
 	state := &ringState{records: records, byID: map[uint32]*Key{}}
 	old := r.keys.Load()
+	if old != nil && len(records) == 0 {
+		return ErrNoKeys
+	}
 	for _, record := range records {
 		if record.Root != r.root.Fingerprint() {
 			return ErrWrongRoot
@@ -133,16 +148,20 @@ func (r *Ring) Keys() []*Key {
 }
 
 // Records are the records of the keys in force, lowest number first.
-func (r *Ring) Records() []KeyRecord { return r.keys.Load().records }
+func (r *Ring) Records() []KeyRecord { return slices.Clone(r.keys.Load().records) }
 
 // Retired are the keys that a newer active one has replaced, with the time at
 // which that happened.
 func (r *Ring) Retired() map[uint32]time.Time {
-	state, now := r.keys.Load(), r.now()
+	records, now := r.keys.Load().records, r.now()
 	retired := map[uint32]time.Time{}
-	for i := 1; i < len(state.records); i++ {
-		if at := state.records[i].ActiveFrom; !now.Before(at) {
-			retired[state.records[i-1].ID] = at
+	var first time.Time // when the first of the newer ones is active
+	for i := len(records) - 1; i > 0; i-- {
+		if from := records[i].ActiveFrom; first.IsZero() || from.Before(first) {
+			first = from
+		}
+		if !now.Before(first) {
+			retired[records[i-1].ID] = first
 		}
 	}
 	return retired
@@ -179,7 +198,8 @@ func (r *Ring) add(ctx context.Context, lead time.Duration, withRSA bool) (KeyRe
 }
 
 // Delete ends a retired key: what it made is refused from now on. The key that
-// makes tokens gives ErrCurrentKey.
+// makes tokens, and any number above it, gives ErrCurrentKey; a number that is
+// not in use is no error.
 func (r *Ring) Delete(ctx context.Context, id uint32) error {
 	if id >= r.Current().ID {
 		return ErrCurrentKey
@@ -194,7 +214,7 @@ func (r *Ring) Delete(ctx context.Context, id uint32) error {
 func (r *Ring) wrapping() *Key { return newKey(r.root, 0, nil) }
 
 func (r *Ring) openRSA(record KeyRecord) ([]byte, error) {
-	if record.SealedRSA == nil {
+	if len(record.SealedRSA) == 0 {
 		return nil, nil
 	}
 	der, err := r.wrapping().Open(AccessSeal, record.SealedRSA, associated(record.ID))
