@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+)
+
+// pinnedVariable tells the re-executed process how many cores the machine had
+// before it was held to one of them.
+const pinnedVariable = "EVERGRANT_BENCH_CORES"
+
+const (
+	serverCore    = "0"
+	generatorCore = "1"
+)
+
+// cores says where things run.
+type cores struct {
+	pinned bool
+	count  int // of the machine
+}
+
+// pin holds this process to the generator's core by executing itself under
+// taskset, in which case it does not return. Where that cannot be done, it
+// answers cores that are not pinned.
+func pin() (cores, error) {
+	if count, err := strconv.Atoi(os.Getenv(pinnedVariable)); err == nil {
+		return cores{pinned: true, count: count}, nil
+	}
+	loose := cores{count: runtime.NumCPU()}
+	taskset, err := exec.LookPath("taskset")
+	if err != nil || loose.count < 2 || !runsOn(taskset, serverCore) || !runsOn(taskset, generatorCore) {
+		return loose, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return loose, err
+	}
+	argv := append([]string{taskset, "-c", generatorCore, self}, os.Args[1:]...)
+	env := append(os.Environ(), pinnedVariable+"="+strconv.Itoa(loose.count), "GOMAXPROCS=1")
+	return loose, fmt.Errorf("%s: %w", taskset, syscall.Exec(taskset, argv, env))
+}
+
+// runsOn reports whether this process may use the core at all: a container may
+// have been given others.
+func runsOn(taskset, core string) bool {
+	return exec.Command(taskset, "-c", core, "true").Run() == nil
+}
+
+// onServerCore is the command line that runs a program on the server's core.
+func (c cores) onServerCore(argv ...string) []string {
+	if !c.pinned {
+		return argv
+	}
+	return append([]string{"taskset", "-c", serverCore}, argv...)
+}
+
+// onAllCores undoes for a program what pin did to this process.
+func (c cores) onAllCores(argv ...string) []string {
+	if !c.pinned {
+		return argv
+	}
+	return append([]string{"taskset", "-c", "0-" + strconv.Itoa(c.count-1)}, argv...)
+}
