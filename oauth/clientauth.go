@@ -7,19 +7,22 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // ClientAuth is how a request says which client sent it (RFC 6749 section 2.3).
-// It prints without its secrets.
+// It prints and marshals without its secrets. (An unexported field of another
+// struct is beyond the reach of Format: do not keep one there.)
 type ClientAuth struct {
 	Method string // AuthBasic, AuthPost or AuthNone
 	ID     string
-	Secret string
+	Secret string `json:"-"`
 	// RawID and RawSecret are the Basic credentials without form decoding.
 	// RFC 6749 section 2.3.1 has both encoded with form-urlencoding before
 	// Basic, which many clients omit; they equal ID and Secret unless decoding
 	// changed something.
-	RawID, RawSecret string
+	RawID     string
+	RawSecret string `json:"-"`
 }
 
 // Errors of client authentication (RFC 6749 section 2.3).
@@ -63,7 +66,8 @@ func ParseClientAuth(authorization []string, body Params) (ClientAuth, error) {
 }
 
 // ParseBasic reads an Authorization header with Basic credentials (RFC 7617
-// section 2), decoded as RFC 6749 section 2.3.1 says.
+// section 2), decoded as RFC 6749 section 2.3.1 says. The error is
+// ErrOtherAuth or ErrBasicSyntax. Neither id has a NUL or is other than UTF-8.
 func ParseBasic(header string) (ClientAuth, error) {
 	scheme, encoded, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Basic") {
@@ -74,15 +78,16 @@ func ParseBasic(header string) (ClientAuth, error) {
 		return ClientAuth{}, ErrBasicSyntax
 	}
 	rawID, rawSecret, ok := strings.Cut(string(pair), ":")
-	if !ok || rawID == "" {
+	if !ok || rawID == "" || !utf8.ValidString(rawID) {
 		return ClientAuth{}, ErrBasicSyntax
 	}
 	return ClientAuth{Method: AuthBasic, ID: unescape(rawID), Secret: unescape(rawSecret), RawID: rawID, RawSecret: rawSecret}, nil
 }
 
-// unescape decodes form-urlencoding, and leaves alone what is not encoded.
+// unescape decodes form-urlencoding, and leaves alone what is not encoded text:
+// a secret sent raw may look like anything.
 func unescape(s string) string {
-	if decoded, err := url.QueryUnescape(s); err == nil {
+	if decoded, err := url.QueryUnescape(s); err == nil && isText(decoded) {
 		return decoded
 	}
 	return s
@@ -97,14 +102,15 @@ func BasicHeader(id, secret string) string {
 // BearerToken is the token of an Authorization header with the Bearer scheme
 // (RFC 6750 section 2.1), and false if the header is none.
 func BearerToken(header string) (string, bool) {
-	scheme, token, ok := strings.Cut(header, " ")
-	if !ok || !strings.EqualFold(scheme, Bearer) {
+	scheme, rest, _ := strings.Cut(header, " ")
+	token := strings.TrimLeft(rest, " ")
+	if token == "" || !strings.EqualFold(scheme, Bearer) {
 		return "", false
 	}
-	return strings.TrimLeft(token, " "), true
+	return token, true
 }
 
-// Format prints the method and the client, never the secret.
+// Format prints the method and the client, never the secret, whatever the verb.
 func (a ClientAuth) Format(f fmt.State, _ rune) {
-	io.WriteString(f, a.Method+" "+a.ID)
+	io.WriteString(f, a.Method+" "+Legal(a.ID))
 }

@@ -11,22 +11,27 @@ import (
 // with the reason.
 var ErrRedirectURI = errors.New("oauth: bad redirect URI")
 
-// CheckRedirectURI says whether a redirect URI may be registered: absolute,
-// without fragment or user (RFC 6749 section 3.1.2), and https, or http on a
-// loopback host, or a private-use scheme with a dot in it (RFC 8252 sections
-// 7.1 and 7.3). The error wraps ErrRedirectURI.
+// CheckRedirectURI says whether a redirect URI may be registered: absolute and
+// of characters that a URI may have (RFC 3986 section 2), without fragment or
+// user (RFC 6749 section 3.1.2), and https, or http on a loopback host, or a
+// private-use scheme with a dot in it (RFC 8252 sections 7.1 and 7.3). The error
+// wraps ErrRedirectURI.
 func CheckRedirectURI(uri string) error {
 	bad := func(reason string) error { return &redirectError{uri, reason} }
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil || !u.IsAbs():
 		return bad("it is not an absolute URI")
+	case strings.ContainsFunc(uri, notInURI):
+		return bad("it has a character that a URI cannot have; percent-encode it")
 	case u.Fragment != "" || strings.Contains(uri, "#"):
 		return bad("it has a fragment")
 	case u.User != nil:
 		return bad("it contains a user name")
-	case u.Scheme == "https" && u.Host != "":
+	case u.Scheme == "https" && u.Hostname() != "":
 		return nil
+	case u.Scheme == "https":
+		return bad("it has no host")
 	case u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
@@ -36,6 +41,9 @@ func CheckRedirectURI(uri string) error {
 	}
 	return bad("its scheme must be https, http on a loopback host, or a private-use scheme such as com.example.app")
 }
+
+// notInURI reports whether c is neither reserved, unreserved nor a percent sign.
+func notInURI(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("\"<>\\^`{|}", c) }
 
 type redirectError struct{ uri, reason string }
 

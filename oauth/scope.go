@@ -26,8 +26,10 @@ func ParseScope(s string) (Scope, error) {
 		}
 	}
 	var scope Scope
+	seen := map[string]bool{"": true} // a search of the scope takes seconds where a request has 50,000 tokens
 	for token := range strings.SplitSeq(s, " ") {
-		if token != "" && !slices.Contains(scope, token) {
+		if !seen[token] {
+			seen[token] = true
 			scope = append(scope, token)
 		}
 	}
@@ -47,7 +49,7 @@ func (s Scope) Covers(other Scope) bool {
 
 // Equal reports whether both scopes have the same tokens in any order.
 func (s Scope) Equal(other Scope) bool {
-	return len(s) == len(other) && s.Covers(other)
+	return s.Covers(other) && other.Covers(s)
 }
 
 // String is the wire form: tokens joined by single spaces.

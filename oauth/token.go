@@ -2,11 +2,13 @@ package oauth
 
 import (
 	"fmt"
-	"io"
+	"log/slog"
 )
 
 // TokenResponse is a successful answer of the token endpoint (RFC 6749 section
-// 5.1). It prints without its tokens; only its JSON form has them.
+// 5.1). It prints and is logged without its tokens; only its JSON form has them.
+// (An unexported field of another struct is beyond the reach of Format: do not
+// keep one there.)
 type TokenResponse struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -25,8 +27,11 @@ type TokenResponse struct {
 
 // Format prints the answer without its tokens, whatever the verb.
 func (t TokenResponse) Format(f fmt.State, _ rune) {
-	io.WriteString(f, fmt.Sprintf("token response (scope %q, expires in %d s)", t.Scope, t.ExpiresIn))
+	fmt.Fprintf(f, "token response (scope %q, expires in %d s)", t.Scope, t.ExpiresIn)
 }
+
+// LogValue is what Format prints, for handlers that log in JSON.
+func (t TokenResponse) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
 // Introspection is the answer of the introspection endpoint (RFC 7662 section
 // 2.2). For a token that is not active only Active is set.

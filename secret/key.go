@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 )
 
@@ -41,7 +40,13 @@ var (
 
 // Key is one numbered key. It prints as its number.
 type Key struct {
-	ID    uint32
+	ID uint32
+	*material
+}
+
+// material is what of a key must not print. It is apart from Key because fmt,
+// which does not ask unexported fields, follows one pointer for some verbs.
+type material struct {
 	macs  [purposeCount][]byte
 	aeads [purposeCount]cipher.AEAD
 	signers
@@ -49,11 +54,11 @@ type Key struct {
 
 // newKey derives the key with a number; rsaDER is its RSA key or nil.
 func newKey(root Root, id uint32, rsaDER []byte) *Key {
-	material := derive(root.key[:], "key/"+strconv.FormatUint(uint64(id), 10), 32)
-	k := &Key{ID: id, signers: signers{material: material, rsaDER: rsaDER}}
+	seed := derive(root.bytes(), "key/"+strconv.FormatUint(uint64(id), 10), 32)
+	k := &Key{id, &material{signers: signers{seed: seed, rsaDER: rsaDER}}}
 	for p, name := range purposeNames {
-		k.macs[p] = derive(material, name+"/mac", 32)
-		block, err := aes.NewCipher(derive(material, name+"/aead", 32))
+		k.macs[p] = derive(seed, name+"/mac", 32)
+		block, err := aes.NewCipher(derive(seed, name+"/aead", 32))
 		if err != nil {
 			panic(err) // only for a wrong key length
 		}
@@ -112,4 +117,4 @@ func (k *Key) Open(p Purpose, sealed, associated []byte) ([]byte, error) {
 }
 
 // Format prints the key's number and nothing of its material.
-func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, "key "+strconv.Itoa(int(k.ID))) }
+func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "key %d", k.ID) }

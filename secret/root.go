@@ -18,11 +18,18 @@ const RootSize = 32
 var ErrRootSyntax = errors.New("a root key is 32 random bytes in base64, such as `openssl rand -base64 32` prints")
 
 // Root is the root key: 32 random bytes from which all other keys are derived.
-// Replicas share it. It prints as redacted.
-type Root struct{ key *[RootSize]byte }
+// Replicas share it. It prints as redacted. The zero value is no root key.
+type Root struct {
+	key *string // a string for the reason that Text has one
+}
 
 // NewRoot makes a random root key.
-func NewRoot() Root { return Root{(*[RootSize]byte)(Bytes(RootSize))} }
+func NewRoot() Root { return newRoot(Bytes(RootSize)) }
+
+func newRoot(key []byte) Root {
+	text := string(key)
+	return Root{&text}
+}
 
 // ParseRoot reads a root key in base64, standard or URL-safe, with or without
 // padding; surrounding white space is ignored. The error is ErrRootSyntax.
@@ -30,21 +37,23 @@ func ParseRoot(text []byte) (Root, error) {
 	text = bytes.TrimRight(bytes.TrimSpace(text), "=")
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		if key, err := encoding.DecodeString(string(text)); err == nil && len(key) == RootSize {
-			return Root{(*[RootSize]byte)(key)}, nil
+			return newRoot(key), nil
 		}
 	}
 	return Root{}, ErrRootSyntax
 }
 
 // Base64 is the root key in clear, for the file that keeps it.
-func (r Root) Base64() string { return base64.StdEncoding.EncodeToString(r.key[:]) }
+func (r Root) Base64() string { return base64.StdEncoding.EncodeToString(r.bytes()) }
 
 // Empty reports whether there is no root key.
 func (r Root) Empty() bool { return r.key == nil }
 
 // Fingerprint tells two root keys apart and says nothing else of them: 8 bytes
 // in hexadecimal.
-func (r Root) Fingerprint() string { return hex.EncodeToString(derive(r.key[:], "fingerprint", 8)) }
+func (r Root) Fingerprint() string { return hex.EncodeToString(derive(r.bytes(), "fingerprint", 8)) }
+
+func (r Root) bytes() []byte { return []byte(*r.key) }
 
 // Format prints "[redacted]" whatever the verb.
 func (r Root) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }

@@ -39,12 +39,12 @@ func Algorithms() []Algorithm { return []Algorithm{ES256, EdDSA, RS256} }
 var ErrNoSigningKey = errors.New("secret: key has no signing key for the algorithm")
 
 // signers are a key's signing keys, made at first use. The elliptic ones are
-// derived from the material; an RSA key cannot be and is stored.
+// derived from the seed; an RSA key cannot be and is stored.
 type signers struct {
-	material []byte
-	rsaDER   []byte
-	once     sync.Once
-	byAlg    map[Algorithm]*Signer
+	seed   []byte
+	rsaDER []byte
+	once   sync.Once
+	byAlg  map[Algorithm]*Signer
 }
 
 // Signer signs with one algorithm. It prints as its key id.
@@ -90,9 +90,9 @@ func (k *Key) Signers() []*Signer {
 
 func (s *signers) makeSigners() {
 	s.byAlg = map[Algorithm]*Signer{}
-	ed := ed25519.NewKeyFromSeed(derive(s.material, "sign/ed25519", ed25519.SeedSize))
+	ed := ed25519.NewKeyFromSeed(derive(s.seed, "sign/ed25519", ed25519.SeedSize))
 	s.add(EdDSA, ed.Public(), func(m []byte) ([]byte, error) { return ed25519.Sign(ed, m), nil })
-	ec := deriveECDSA(s.material)
+	ec := deriveECDSA(s.seed)
 	s.add(ES256, ec.Public(), func(m []byte) ([]byte, error) { return signES256(ec, m) })
 	if s.rsaDER == nil {
 		return
@@ -116,9 +116,9 @@ func (s *signers) add(alg Algorithm, public crypto.PublicKey, sign func([]byte) 
 
 // deriveECDSA makes a P-256 key by "extra random bits" (FIPS 186-5 appendix
 // A.2.1): 48 derived bytes reduced to 1 … n-1.
-func deriveECDSA(material []byte) *ecdsa.PrivateKey {
+func deriveECDSA(seed []byte) *ecdsa.PrivateKey {
 	curve := elliptic.P256()
-	d := new(big.Int).SetBytes(derive(material, "sign/p256", 48))
+	d := new(big.Int).SetBytes(derive(seed, "sign/p256", 48))
 	d.Mod(d, new(big.Int).Sub(curve.Params().N, big.NewInt(1))).Add(d, big.NewInt(1))
 	key, err := ecdsa.ParseRawPrivateKey(curve, d.FillBytes(make([]byte, 32)))
 	if err != nil {

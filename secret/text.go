@@ -12,7 +12,6 @@ package secret
 import (
 	"crypto/rand"
 	"crypto/subtle"
-	"encoding/json"
 	"fmt"
 	"io"
 )
@@ -23,7 +22,9 @@ const redacted = "[redacted]"
 // Text is a secret string: a token, a password, a client secret. It prints and
 // marshals as "[redacted]"; Reveal is the only way to its value. The zero value
 // is the empty text.
-type Text struct{ value *string } // a pointer, so that not even %+v of a struct around it shows the value
+type Text struct {
+	value *string // fmt, which does not ask unexported fields, follows pointers to structs, slices and maps, and none to a string
+}
 
 // NewText makes s a secret.
 func NewText(s string) Text { return Text{&s} }
@@ -55,8 +56,6 @@ func (t *Text) UnmarshalText(b []byte) error {
 	*t = NewText(string(b))
 	return nil
 }
-
-var _ json.Marshaler = Root{}
 
 // Bytes returns n random bytes from the operating system.
 func Bytes(n int) []byte {

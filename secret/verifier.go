@@ -94,9 +94,16 @@ func (v Verifier) parse() (salt, digest []byte, err error) {
 	return salt, digest, nil
 }
 
-// Format prints which form the verifier has.
+// Format prints which form the verifier has, and nothing of one of an unknown
+// form: somebody may have put the secret itself in its place.
 func (v Verifier) Format(f fmt.State, _ rune) {
-	form, _, _ := strings.Cut(strings.TrimPrefix(string(v), "$"), "$")
+	form := "unknown"
+	switch {
+	case v.slow():
+		form = argonForm
+	case strings.HasPrefix(string(v), macForm+"$"):
+		form = macForm
+	}
 	fmt.Fprintf(f, "%s verifier", form)
 }
 
