@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"html"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/evergrant/evergrant/oauth"
+)
+
+// runDemo runs the demo with its temporary directory below a directory of the
+// test, which must be empty afterwards. The environment has settings that the
+// demo must not take from it.
+func runDemo(ctx context.Context, t *testing.T, stdout *record, args ...string) (code int, stderr string) {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir())
+	environment := map[string]string{rootKeyEnv: "not a key", "EVERGRANT_SERVER": "http://127.0.0.1:1", "EVERGRANT_TOKEN": "wrong"}
+	p := program{now: time.Now, env: func(name string) (string, bool) { value, ok := environment[name]; return value, ok }}
+	var errors record
+	code = p.Run(ctx, append([]string{"demo"}, args...), strings.NewReader(""), stdout, &errors)
+	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	return code, errors.String()
+}
+
+func TestDemoOnce(t *testing.T) {
+	var out record
+	if code, stderr := runDemo(t.Context(), t, &out, "--once", "--listen", "127.0.0.1:0"); code != exitDone || stderr != "" {
+		t.Fatalf("exit status %d: %s", code, stderr)
+	}
+	if !strings.Contains(out.String(), " promises kept, 0 broken") {
+		t.Errorf("no summary:\n%s", &out)
+	}
+	if strings.Contains(out.String(), "Now try it yourself") {
+		t.Error("with --once there is nothing to try afterwards")
+	}
+}
+
+func TestDemoJSON(t *testing.T) {
+	var out record
+	if code, stderr := runDemo(t.Context(), t, &out, "--once", "--json", "--listen", "127.0.0.1:0"); code != exitDone || stderr != "" {
+		t.Fatalf("exit status %d: %s", code, stderr)
+	}
+	var outcome struct {
+		Kept, Broken int
+		Promises     []promise
+	}
+	if err := json.Unmarshal([]byte(out.String()), &outcome); err != nil {
+		t.Fatalf("%v:\n%s", err, &out)
+	}
+	if outcome.Kept == 0 || outcome.Broken != 0 || len(outcome.Promises) != outcome.Kept {
+		t.Errorf("%d kept, %d broken, %d in all", outcome.Kept, outcome.Broken, len(outcome.Promises))
+	}
+	for _, p := range outcome.Promises {
+		if p.Step == "" || p.Promise == "" || !p.Kept || p.Compared == "" {
+			t.Errorf("incomplete: %+v", p)
+		}
+	}
+}
+
+func TestDemoRefusals(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, test := range []struct {
+		name   string
+		args   []string
+		code   int
+		stderr []string
+	}{
+		{"a taken port", []string{"--once", "--listen", taken.Addr().String()}, exitFailed, []string{taken.Addr().String() + " is in use", "--listen 127.0.0.1:0"}},
+		{"a taken port, to stay", []string{"--listen", taken.Addr().String()}, exitFailed, []string{"is in use", "--listen 127.0.0.1:0"}},
+		{"an address that others reach", []string{"--listen", "0.0.0.0:0"}, exitFailed, []string{"--listen: ", "in clear"}},
+		{"no address", []string{"--listen", "8080"}, exitFailed, []string{"HOST:PORT"}},
+		{"a data directory", []string{"--data", "/tmp/somewhere"}, exitUsage, []string{"leave --data out", "demo --help"}},
+		{"a document without end", []string{"--json"}, exitUsage, []string{"add --once"}},
+		{"arguments", []string{"now"}, exitUsage, []string{"evergrant demo"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out record
+			code, stderr := runDemo(t.Context(), t, &out, test.args...)
+			if code != test.code || out.String() != "" {
+				t.Errorf("exit status %d, stdout %q", code, &out)
+			}
+			for _, want := range test.stderr {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("stderr has no %q: %s", want, stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestDemoWithoutTemporaryDirectory(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()+"/missing")
+	var out, stderr record
+	p := program{env: os.LookupEnv, now: time.Now}
+	if code := p.Run(t.Context(), []string{"demo", "--once"}, strings.NewReader(""), &out, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "TMPDIR") {
+		t.Errorf("exit status %d: %s", code, &stderr)
+	}
+}
+
+func TestDemoInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out record
+	if code, stderr := runDemo(ctx, t, &out, "--once", "--listen", "127.0.0.1:0"); code != exitFailed || strings.Contains(out.String(), "BROKEN") {
+		t.Errorf("exit status %d: %s\n%s", code, stderr, &out)
+	}
+}
+
+// TestDemoStaysUp tries what the demo says to try, until it is interrupted.
+func TestDemoStaysUp(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var out record
+	ended := make(chan struct{})
+	tried := make(chan struct{})
+	go func() {
+		defer close(tried)
+		defer interrupt()
+		if shown, ok := shownAfterTour(ended, &out, "/metrics\n"); ok {
+			tryDemo(t, shown)
+		}
+	}()
+	code, stderr := runDemo(ctx, t, &out, "--listen", "127.0.0.1:0")
+	close(ended)
+	<-tried
+	if code != exitDone || stderr != "" {
+		t.Errorf("exit status %d: %s\n%s", code, stderr, &out)
+	}
+}
+
+// shownAfterTour waits until a text was written, and returns what stands after the
+// tour; false where the demo ended before.
+func shownAfterTour(ended <-chan struct{}, out *record, text string) (string, bool) {
+	for {
+		if _, shown, _ := strings.Cut(out.String(), "Now try it yourself"); strings.Contains(shown, text) {
+			return shown, true
+		}
+		select {
+		case <-ended:
+			return "", false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// tryDemo pastes and opens what is shown. It uses t.Errorf only, as it runs
+// beside the test.
+func tryDemo(t *testing.T, shown string) {
+	lines := commands(shown)
+	if len(lines) < 3 {
+		t.Errorf("commands are missing:\n%s", shown)
+		return
+	}
+	first := pasted(t, lines[0]+"\n"+lines[1]+"\n"+lines[1])
+	if strings.Count(first, `"refresh_token"`) != 2 {
+		t.Errorf("refresh and retry printed %s", first)
+	}
+	var out, stderr record
+	p := program{env: func(string) (string, bool) { return "", false }, now: time.Now}
+	words := strings.Fields(strings.ReplaceAll(lines[2], "\\\n", " "))
+	if code := p.Run(t.Context(), words[1:], strings.NewReader(""), &out, &stderr); code != exitDone || !strings.Contains(out.String(), demoClient) {
+		t.Errorf("%s: %s%s", lines[2], &out, &stderr)
+	}
+	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(shown)
+	for _, url := range regexp.MustCompile(`(?m)^    (http://\S+)$`).FindAllStringSubmatch(shown, -1) {
+		if resp, err := http.Get(url[1]); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %v", url[1], err)
+		} else {
+			resp.Body.Close()
+		}
+	}
+	tryBrowser(t, base, shown)
+}
+
+// tryBrowser opens the page to sign in, as a browser does, and redeems the code
+// with the line that the client's page shows.
+func tryBrowser(t *testing.T, base, shown string) {
+	page := regexp.MustCompile(`http://\S+/oauth/authorize\S+`).FindString(shown)
+	browsing := &tour{base: base, http: http.DefaultClient, out: &story{w: &record{}}}
+	back, err := browsing.consent(t.Context(), page)
+	if err != nil {
+		t.Errorf("%s: %v", page, err)
+		return
+	}
+	for target, want := range map[string]string{back.String(): "works once", "http://" + back.Host + back.Path + "?error=access_denied&error_description=The+%3Cowner%3E+refused.": "access_denied: The &lt;owner&gt; refused."} {
+		req, err := http.NewRequest(http.MethodGet, target, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		e, err := send(http.DefaultClient, req)
+		if err != nil || e.status != http.StatusOK || !strings.Contains(string(e.body), want) {
+			t.Errorf("%s: %v\n%s", target, err, e.body)
+		}
+		if _, command, ok := strings.Cut(string(e.body), "<pre>"); ok {
+			command, _, _ = strings.Cut(command, "</pre>")
+			if !strings.Contains(command, oauth.GrantAuthorizationCode) {
+				t.Errorf("no command to redeem: %s", command)
+			}
+			tokens := decode[oauth.TokenResponse](exchange{body: []byte(pasted(t, html.UnescapeString(command)))})
+			if tokens.RefreshToken == "" || tokens.Scope != demoScope {
+				t.Errorf("%s did not redeem the code", command)
+			}
+		}
+	}
+}

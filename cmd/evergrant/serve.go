@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+)
+
+func (in *invocation) serveCommand() *cobra.Command {
+	var file, listen, only, logLevel, logFormat string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Runs the server until it is interrupted", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch only {
+			case "", "issuer":
+			case "keeper":
+				return &failure{exitUsage, "--only keeper: the keeper is not in this version yet", "leave --only out, or give --only issuer"}
+			default:
+				return usage(cmd, fmt.Sprintf("--only %q is not issuer", only))
+			}
+			log, err := newLog(in.stderr, logLevel, logFormat)
+			if err != nil {
+				return usage(cmd, err.Error())
+			}
+			return in.serve(cmd.Context(), file, listen, log)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&file, "config", "", "configuration `FILE` (default none: the defaults)")
+	flags.StringVar(&listen, "listen", "", "`ADDR` to listen on, with port 0 for any free one (default "+defaultListen+")")
+	flags.StringVar(&only, "only", "", "run one part only: issuer")
+	flags.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func (in *invocation) serve(ctx context.Context, file, listen string, log *slog.Logger) error {
+	c, err := loadConfig(file, overrides{listen, in.data}, in.env)
+	if err != nil {
+		return err
+	}
+	for _, warning := range c.warnings {
+		log.Warn(warning.Text, "at", warning.Place)
+	}
+	s, err := openServer(ctx, c, in.program, in.stderr, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.declare(ctx, c, file != ""); err != nil {
+		return err
+	}
+	if err := in.greet(s); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// greet says where the server is and what to try next.
+func (in *invocation) greet(s *server) error {
+	if in.json {
+		return in.printJSON(map[string]string{"issuer": s.url, "data_dir": s.dataDir})
+	}
+	next := "evergrant client list"
+	if s.url != defaultServer {
+		next += " --server " + s.url
+	}
+	if s.dataDir != defaultDataDir {
+		next += " --data " + s.dataDir
+	}
+	return details(in.stdout, [][2]string{
+		{"evergrant is ready at", s.url},
+		{"its data is in", s.dataDir},
+		{"next, in another shell:", next},
+	})
+}
+
+func newLog(w io.Writer, level, format string) (*slog.Logger, error) {
+	var options slog.HandlerOptions
+	var at slog.Level
+	if err := at.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q is not debug, info, warn or error", level)
+	}
+	options.Level = at
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, &options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, &options)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q is not text or json", format)
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/evergrant/evergrant/internal/web"
+	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/secret"
+	"github.com/evergrant/evergrant/store/sqlite"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Bounds of connections. A request is at most some kilobytes and is answered in
+// milliseconds, so that these end only what has gone wrong or means harm.
+const (
+	readTimeout     = 30 * time.Second
+	writeTimeout    = time.Minute
+	idleTimeout     = 2 * time.Minute
+	maxHeaderBytes  = 64 << 10
+	shutdownTimeout = 10 * time.Second
+)
+
+// server is a running server: everything that a configuration wires together.
+type server struct {
+	url      string // issuer identifier
+	dataDir  string
+	log      *slog.Logger
+	admin    *issuer.Admin
+	store    *sqlite.DB
+	issuer   *issuer.Server
+	http     *http.Server
+	listener net.Listener
+	closers  []func() error // in the order of opening
+}
+
+// openServer takes the data directory, listens and wires a server, which does
+// not answer before run. The root key is found, and compared with the database,
+// before anything is written to the database.
+func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log *slog.Logger) (s *server, err error) {
+	s = &server{dataDir: c.DataDir, log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	lock, err := lockDataDir(c.DataDir)
+	if err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, lock.Close)
+	if err := s.listen(c); err != nil {
+		return s, err
+	}
+	if replaced, err := finishRestore(c.DataDir, p.now()); err != nil {
+		return s, err
+	} else if replaced != "" {
+		log.Warn("a restore that was broken off is finished", "replaced", replaced)
+	}
+	root, err := c.findOrMakeRoot(ctx, p.env, stderr)
+	if err != nil {
+		return s, err
+	}
+	path := filepath.Join(c.DataDir, databaseName)
+	if s.store, err = sqlite.Open(ctx, path, sqlite.Options{Log: log}); err != nil {
+		return s, &failure{what: err.Error(), next: "see docs/CONFIGURATION.md for data_dir; `evergrant restore` puts a backup in place of a damaged database"}
+	}
+	s.closers = append(s.closers, s.store.Close)
+	keys, err := secret.OpenRing(ctx, root, s.store, p.now, c.usesRS256())
+	if errors.Is(err, secret.ErrWrongRoot) {
+		return s, &failure{what: err.Error(), next: "give the root key that " + path + " was made with; nothing was changed"}
+	}
+	if err != nil {
+		return s, err
+	}
+	token, err := adminToken(filepath.Join(c.DataDir, adminTokenFile))
+	if err != nil {
+		return s, err
+	}
+	return s, s.wire(c, p, keys, token)
+}
+
+// listen comes before everything that needs the URL, which has the port in it.
+func (s *server) listen(c *config) error {
+	listener, err := net.Listen("tcp", c.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &failure{what: c.Listen + " is in use", next: "stop what listens there, or choose another address with --listen, such as --listen 127.0.0.1:0 for any free port"}
+	}
+	if err != nil {
+		return &failure{what: "cannot listen: " + err.Error(), next: "choose another address with --listen"}
+	}
+	s.closers = append(s.closers, func() error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	s.url, s.listener = c.publicURL(listener.Addr()), listener
+	if c.TLS == (tlsFiles{}) {
+		return nil
+	}
+	certificate, err := tls.LoadX509KeyPair(c.TLS.CertFile, c.TLS.KeyFile)
+	if err != nil {
+		return err
+	}
+	s.listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}})
+	return nil
+}
+
+// wire joins the parts into one handler.
+func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text) error {
+	address := connectionAddress
+	if c.BehindProxy {
+		address = proxiedAddress
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	pages, err := web.NewPages(web.PagesConfig{PublicURL: s.url, Keys: keys, User: s.store.User, Log: s.log, Now: p.now})
+	if err != nil {
+		return err
+	}
+	s.issuer, err = issuer.New(issuer.Config{
+		Issuer: s.url, Store: s.store, Keys: keys,
+		Policy: c.Issuer.Policy, Scopes: c.Issuer.Scopes, DraftExpiryNames: c.Issuer.DraftExpiryNames,
+		EventRetention: time.Duration(c.Issuer.EventRetention),
+		AskOwner:       pages.Ask, Address: address, Metrics: metrics, Log: s.log, Now: p.now,
+	})
+	if err != nil {
+		return err
+	}
+	s.admin = issuer.NewAdmin(s.issuer, s.store)
+	handler := web.NewSite(web.SiteConfig{
+		Issuer: s.issuer, Pages: pages, Ready: s.store.Ready,
+		API:     web.NewAPI(web.APIConfig{Token: token, Admin: s.admin, Database: s.store, Address: address, Log: s.log, Now: p.now}),
+		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
+		Address: address, Log: s.log, Now: p.now,
+	})
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+// run serves until the context ends, then answers what has been asked, for at
+// most ten seconds, and returns nil.
+func (s *server) run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() { s.issuer.Run(background) })
+	defer work.Wait()
+	defer stop()
+
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	s.log.Info("stopping: no new requests are taken")
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(patience); err != nil {
+		s.log.Warn("requests were broken off after ten seconds", "error", err)
+		s.http.Close()
+	}
+	return nil
+}
+
+// close gives back what openServer took, last first. Closing again is nothing.
+func (s *server) close() error {
+	var all error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		all = errors.Join(all, s.closers[i]())
+	}
+	s.closers = nil
+	return all
+}
+
+// leastToken is the length of the shortest admin token that is taken from a
+// file that somebody else made: 128 bits in base64.
+const leastToken = 22
+
+// adminToken reads the admin token, or makes it at the first start.
+func adminToken(path string) (secret.Text, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		token := newAdminToken()
+		return token, createFile(path, token.Reveal()+"\n")
+	}
+	if err != nil {
+		return secret.Text{}, err
+	}
+	token := strings.TrimSpace(string(text))
+	if len(token) < leastToken || strings.ContainsAny(token, " \t\r\n") {
+		return secret.Text{}, &failure{what: path + " has no admin token, or one that can be guessed", next: "delete the file; a new token is made at the next start"}
+	}
+	return secret.NewText(token), nil
+}
+
+// newAdminToken makes a token of 256 bits.
+func newAdminToken() secret.Text {
+	return secret.NewText("egadm_" + base64.RawURLEncoding.EncodeToString(secret.Bytes(32)))
+}
