@@ -55,18 +55,31 @@ func (a *Admin) SaveClient(ctx context.Context, actor Actor, client Client) (Cli
 	return client, err
 }
 
-// DeleteClient deletes a client and revokes its grants.
+// DeleteClient revokes a client's grants and deletes the client.
 func (a *Admin) DeleteClient(ctx context.Context, actor Actor, id string) error {
-	event := a.event(actor, EventClientDeleted)
-	event.ClientID = id
-	err := a.server.cfg.Store.DeleteClient(ctx, id, event)
-	a.server.clients.forget(id)
-	if err != nil {
+	if _, err := a.server.cfg.Store.Client(ctx, id); err != nil {
 		return err
 	}
-	// A crash from here on leaves grants of a client that does not exist, which
-	// nobody can use; they are purged when they expire.
-	_, err = a.RevokeGrants(ctx, actor, GrantFilter{ClientID: id}, CauseClientDeleted)
+	event := a.event(actor, EventClientDeleted)
+	event.ClientID = id
+	return a.deleteWithGrants(ctx, actor, GrantFilter{ClientID: id}, CauseClientDeleted, func() error {
+		defer a.server.clients.forget(id)
+		return a.server.cfg.Store.DeleteClient(ctx, id, event)
+	})
+}
+
+// deleteWithGrants deletes a client or user and the grants that a filter
+// chooses. The grants go first, so that a failure in between leaves somebody who
+// can be deleted again, rather than live grants of nobody that whoever is next
+// registered under the name would inherit.
+func (a *Admin) deleteWithGrants(ctx context.Context, actor Actor, filter GrantFilter, cause Cause, remove func() error) error {
+	if _, err := a.RevokeGrants(ctx, actor, filter, cause); err != nil {
+		return err
+	}
+	if err := remove(); err != nil {
+		return err
+	}
+	_, err := a.RevokeGrants(ctx, actor, filter, cause) // whatever was granted between the two steps
 	return err
 }
 
@@ -92,19 +105,11 @@ func (a *Admin) DeleteUser(ctx context.Context, actor Actor, username string) er
 	if _, err := a.server.cfg.Store.User(ctx, username); err != nil {
 		return err
 	}
-	// Grants go first, so that a crash in between leaves a user who can be
-	// deleted again rather than live grants of nobody.
-	if _, err := a.RevokeGrants(ctx, actor, GrantFilter{Subject: username}, CauseUserDeleted); err != nil {
-		return err
-	}
 	event := a.event(actor, EventUserDeleted)
 	event.Subject = username
-	if err := a.server.cfg.Store.DeleteUser(ctx, username, event); err != nil {
-		return err
-	}
-	// Whatever was granted between the two steps.
-	_, err := a.RevokeGrants(ctx, actor, GrantFilter{Subject: username}, CauseUserDeleted)
-	return err
+	return a.deleteWithGrants(ctx, actor, GrantFilter{Subject: username}, CauseUserDeleted, func() error {
+		return a.server.cfg.Store.DeleteUser(ctx, username, event)
+	})
 }
 
 // RevokeGrant revokes one grant and with it all its tokens.
@@ -129,7 +134,11 @@ func (a *Admin) RevokeGrants(ctx context.Context, actor Actor, filter GrantFilte
 			if !grant.RevokedAt.IsZero() {
 				continue
 			}
-			if err := a.revoke(ctx, actor, grant, cause); err != nil {
+			err := a.revoke(ctx, actor, grant, cause)
+			if errors.Is(err, ErrNotFound) {
+				continue // purged meanwhile
+			}
+			if err != nil {
 				return revoked, err
 			}
 			revoked++
@@ -175,6 +184,12 @@ func (a *Admin) DeleteKey(ctx context.Context, actor Actor, id uint32) error {
 func (a *Admin) Purge(ctx context.Context) (Purged, error) {
 	now := a.server.cfg.now()
 	return a.server.cfg.Store.Purge(ctx, now, now.Add(-a.server.cfg.eventRetention()))
+}
+
+// BackingUp records that somebody takes a copy of the database. It goes before
+// the copy, which then says itself when it was made.
+func (a *Admin) BackingUp(ctx context.Context, actor Actor) error {
+	return a.server.cfg.Store.Record(ctx, a.event(actor, EventBackedUp))
 }
 
 func (a *Admin) event(actor Actor, eventType string) Event {

@@ -85,8 +85,8 @@ func (c Client) Check() error {
 			return bad("%v", err)
 		}
 	}
-	if _, err := oauth.ParseScope(c.Scopes.String()); err != nil {
-		return bad("%v", err)
+	if scope, err := oauth.ParseScope(c.Scopes.String()); err != nil || !slices.Equal(scope, c.Scopes) {
+		return bad("scopes must be distinct and each without spaces, quotes or backslashes (RFC 6749 section 3.3)")
 	}
 	if err := c.Policy.Check(); err != nil {
 		return bad("%v", err)

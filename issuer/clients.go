@@ -59,7 +59,7 @@ func (c *clientCache) get(ctx context.Context, id string) (*registered, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := &registered{client, client.Policy.over(c.policy)}
+	found := &registered{client, client.Policy.Over(c.policy)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.changes == changes {
@@ -151,6 +151,7 @@ func (s *Server) authenticateClient(ctx context.Context, req *tokenRequest) (*re
 		presented = append(presented, secret.NewText(auth.RawSecret))
 	}
 	if client != nil {
+		req.actor = "client:" + client.ID
 		if client.Public() && auth.Secret == "" || s.quicklyVerified(client, presented) {
 			return client, nil
 		}

@@ -56,6 +56,7 @@ const (
 	EventUserDeleted        = "user.deleted"
 	EventKeyRotated         = "key.rotated"
 	EventKeyDeleted         = "key.deleted"
+	EventBackedUp           = "database.backed_up" // recorded before the copy begins, so that the copy says when it was made
 	EventRestored           = "database.restored"
 )
 

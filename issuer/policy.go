@@ -48,7 +48,7 @@ func ParseLifetime(s string) (Lifetime, error) {
 		}
 		total += d
 	}
-	if s == "" {
+	if s == "" || total%time.Millisecond != 0 { // the store's precision
 		return 0, bad
 	}
 	if total == 0 {
@@ -150,10 +150,10 @@ type Policy struct {
 	SigningAlg  secret.Algorithm `json:"access_token_signing_alg,omitempty"` // ES256
 }
 
-// defaultPolicy is what the zero Policy means. The retry window of 60 s covers
+// DefaultPolicy is what the zero Policy means. The retry window of 60 s covers
 // the 30 s after which the FAPI 2.0 conformance check presents the previous
 // token and expects success.
-func defaultPolicy() Policy {
+func DefaultPolicy() Policy {
 	return Policy{
 		AccessTokenLifetime:  Lifetime(time.Hour),
 		CodeLifetime:         Lifetime(time.Minute),
@@ -166,8 +166,8 @@ func defaultPolicy() Policy {
 	}
 }
 
-// over is p with what it inherits taken from under.
-func (p Policy) over(under Policy) Policy {
+// Over is p with what it inherits taken from under.
+func (p Policy) Over(under Policy) Policy {
 	p.AccessTokenLifetime = p.AccessTokenLifetime.or(under.AccessTokenLifetime)
 	p.CodeLifetime = p.CodeLifetime.or(under.CodeLifetime)
 	p.RefreshTokenLifetime = p.RefreshTokenLifetime.or(under.RefreshTokenLifetime)

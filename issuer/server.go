@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime"
 	"time"
@@ -31,14 +32,14 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:      cfg,
-		policy:   cfg.Policy.over(defaultPolicy()),
+		policy:   cfg.Policy.Over(DefaultPolicy()),
 		verified: newVerifiedSecrets(),
-		failures: newThrottle(cfg.now),
-		noted:    newThrottle(cfg.now),
+		failures: newThrottle(cfg.clock),
+		noted:    newThrottle(cfg.clock),
 		hashing:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		mux:      http.NewServeMux(),
 	}
-	s.clients = newClientCache(cfg.Store, s.policy, cfg.now)
+	s.clients = newClientCache(cfg.Store, s.policy, cfg.clock)
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
@@ -59,10 +60,18 @@ func (s *Server) ensureAlgorithm(ctx context.Context, alg secret.Algorithm) erro
 	if alg == "" {
 		return nil
 	}
-	if _, err := s.cfg.Keys.Current().Signer(alg); err == nil {
-		return nil
+	var err error
+	for range 3 { // a further round needs another process that was faster, perhaps to the same end
+		if _, err := s.cfg.Keys.Current().Signer(alg); err == nil {
+			return nil
+		}
+		if _, err = s.cfg.Keys.Rotate(ctx, 0, true); !errors.Is(err, secret.ErrKeyExists) {
+			return err
+		}
+		if err := s.cfg.Keys.Reload(ctx); err != nil {
+			return err
+		}
 	}
-	_, err := s.cfg.Keys.Rotate(ctx, 0, true)
 	return err
 }
 

@@ -89,10 +89,10 @@ func (r *Ring) Reload(ctx context.Context) error {
 	if old != nil && len(records) == 0 {
 		return ErrNoKeys
 	}
+	if !r.root.Made(records) {
+		return ErrWrongRoot
+	}
 	for _, record := range records {
-		if record.Root != r.root.Fingerprint() {
-			return ErrWrongRoot
-		}
 		if old != nil && old.byID[record.ID] != nil {
 			state.byID[record.ID] = old.byID[record.ID]
 			continue
@@ -105,6 +105,12 @@ func (r *Ring) Reload(ctx context.Context) error {
 	}
 	r.keys.Store(state)
 	return nil
+}
+
+// Made reports whether all keys of the records are derived from the root key.
+func (r Root) Made(records []KeyRecord) bool {
+	fingerprint := r.Fingerprint()
+	return !slices.ContainsFunc(records, func(record KeyRecord) bool { return record.Root != fingerprint })
 }
 
 // Current is the key that makes tokens: the newest that is active.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/secret"
@@ -162,18 +161,10 @@ func (c *config) checkClients(exposed bool, bad func(path, text string)) {
 // warnLifetimes warns of a refresh token that dies before the access token that
 // it is to renew, once, where one of the two was set.
 func (c *config) warnLifetimes(client declaredClient) {
-	first := func(own, servers issuer.Lifetime, standard time.Duration) issuer.Lifetime {
-		for _, l := range []issuer.Lifetime{own, servers} {
-			if l != 0 {
-				return l
-			}
-		}
-		return issuer.Lifetime(standard)
-	}
+	policy := client.Policy.Over(c.Issuer.Policy).Over(issuer.DefaultPolicy())
+	access, refresh := policy.AccessTokenLifetime, policy.RefreshTokenLifetime
 	_, setAccess := c.places[client.path+".access_token_lifetime"]
 	_, setRefresh := c.places[client.path+".refresh_token_lifetime"]
-	access := first(client.AccessTokenLifetime, c.Issuer.AccessTokenLifetime, time.Hour)
-	refresh := first(client.RefreshTokenLifetime, c.Issuer.RefreshTokenLifetime, 14*24*time.Hour)
 	if (setAccess || setRefresh) && refresh > 0 && refresh < access {
 		path := client.path + ".refresh_token_lifetime"
 		if !setRefresh {

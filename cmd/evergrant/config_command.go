@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/evergrant/evergrant/issuer"
 	"github.com/spf13/cobra"
 )
 
@@ -63,7 +64,7 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  users", counted(len(c.Issuer.Users), func(i int) string { return c.Issuer.Users[i].Username })},
 		{"  events are kept", c.Issuer.EventRetention.String()},
 	}
-	p := c.Issuer.Policy
+	p := c.Issuer.Policy.Over(issuer.DefaultPolicy())
 	for _, setting := range [][2]string{
 		{"  access_token_lifetime", p.AccessTokenLifetime.String()},
 		{"  access_token_format", string(p.Format)},
@@ -74,7 +75,7 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  refresh_token_rotation", string(p.Rotation)},
 		{"  refresh_token_retry_window", p.RetryWindow.String()},
 	} {
-		lines = append(lines, [2]string{setting[0], orText(setting[1], "default")})
+		lines = append(lines, setting)
 	}
 	return lines
 }

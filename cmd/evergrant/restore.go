@@ -129,10 +129,8 @@ func checkRoot(ctx context.Context, copied *sqlite.DB, root secret.Root) error {
 	if len(keys) == 0 {
 		return &failure{what: "the backup has no keys: no server ever ran on it", next: "nothing was changed; name a file that `evergrant backup` wrote"}
 	}
-	for _, key := range keys {
-		if key.Root != root.Fingerprint() {
-			return &failure{what: "the root key is not the one that the backup was made with", next: "nothing was changed; put the root key of that server into root.key of the data directory, or give it by the configuration"}
-		}
+	if !root.Made(keys) {
+		return &failure{what: "the root key is not the one that the backup was made with", next: "nothing was changed; put the root key of that server into root.key of the data directory, or give it by the configuration"}
 	}
 	return nil
 }

@@ -141,9 +141,6 @@ func TestServeRefuses(t *testing.T) {
 			t.Errorf("status %d, %q", r.code, r.stderr)
 		}
 		after := contents(t, dir)
-		for _, files := range []map[string]string{before, after} { // SQLite counts in its header that a file was opened for writing
-			files[databaseName] = files[databaseName][:24] + files[databaseName][28:92] + files[databaseName][96:]
-		}
 		if !sameFiles(before, after) {
 			t.Errorf("the data directory was changed")
 		}

@@ -77,14 +77,21 @@ func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log
 		return s, err
 	}
 	path := filepath.Join(c.DataDir, databaseName)
+	unusable := func(err error) error {
+		return &failure{what: err.Error(), next: "see docs/CONFIGURATION.md for data_dir; `evergrant restore` puts a backup in place of a damaged database"}
+	}
+	records, err := sqlite.KeysIn(path)
+	if err != nil {
+		return s, unusable(err)
+	}
+	if !root.Made(records) {
+		return s, &failure{what: secret.ErrWrongRoot.Error(), next: "give the root key that " + path + " was made with; nothing was changed"}
+	}
 	if s.store, err = sqlite.Open(ctx, path, sqlite.Options{Log: log}); err != nil {
-		return s, &failure{what: err.Error(), next: "see docs/CONFIGURATION.md for data_dir; `evergrant restore` puts a backup in place of a damaged database"}
+		return s, unusable(err)
 	}
 	s.closers = append(s.closers, s.store.Close)
 	keys, err := secret.OpenRing(ctx, root, s.store, p.now, c.usesRS256())
-	if errors.Is(err, secret.ErrWrongRoot) {
-		return s, &failure{what: err.Error(), next: "give the root key that " + path + " was made with; nothing was changed"}
-	}
 	if err != nil {
 		return s, err
 	}
@@ -138,7 +145,7 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 		Issuer: s.url, Store: s.store, Keys: keys,
 		Policy: c.Issuer.Policy, Scopes: c.Issuer.Scopes, DraftExpiryNames: c.Issuer.DraftExpiryNames,
 		EventRetention: time.Duration(c.Issuer.EventRetention),
-		AskOwner:       pages.Ask, Address: address, Metrics: metrics, Log: s.log, Now: p.now,
+		AskOwner:       pages.Ask, ErrorPage: pages.Error, Address: address, Metrics: metrics, Log: s.log, Now: p.now,
 	})
 	if err != nil {
 		return err

@@ -102,6 +102,9 @@ func (a *api) backup(w http.ResponseWriter, r *http.Request) error {
 	// A copy takes as long as the reader does; where the server has no write
 	// deadline there is none to lift.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	if err := a.Admin.BackingUp(r.Context(), a.operator(r)); err != nil {
+		return err
+	}
 	body := &startedWriter{w: w}
 	err := a.Database.Backup(r.Context(), body)
 	if err != nil && body.started {

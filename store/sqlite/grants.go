@@ -1,0 +1,163 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/oauth"
+	driver "zombiezen.com/go/sqlite"
+)
+
+// grantColumns are in the order that scanGrant reads.
+const grantColumns = "id, client_id, subject, scope, generation, key_id, created_at, rotated_at, expires_at, ends_at," +
+	" access_expires_at, revoked_at, revoked_cause, retries"
+
+const (
+	insertGrant = "INSERT INTO grants (" + grantColumns + ", purge_hour)" +
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	selectGrant = "SELECT " + grantColumns + " FROM grants WHERE id = ?"
+	// rotateGrant is the whole of a refresh. It names no column that an index
+	// covers.
+	rotateGrant = `UPDATE grants SET generation = ?4, key_id = ?5, rotated_at = ?6,
+		expires_at = CASE WHEN ends_at <> 0 AND (?7 = 0 OR ?7 > ends_at) THEN ends_at ELSE ?7 END,
+		access_expires_at = CASE WHEN ends_at <> 0 AND ?8 > ends_at THEN ends_at ELSE ?8 END
+		WHERE id = ?1 AND client_id = ?2 AND generation = ?3 AND revoked_at = 0
+		AND (expires_at = 0 OR expires_at > ?6) AND (ends_at = 0 OR ends_at > ?6)
+		RETURNING ` + grantColumns
+	revokeGrant = `UPDATE grants SET revoked_at = ?2, revoked_cause = ?3,
+		expires_at = CASE WHEN expires_at = 0 AND ends_at = 0 THEN ?4 ELSE expires_at END
+		WHERE id = ?1 AND revoked_at = 0`
+	countRetry = "UPDATE grants SET retries = retries + 1 WHERE id = ?"
+)
+
+// revokedFor is how long a revoked grant that would never have expired is kept.
+const revokedFor = 30 * 24 * time.Hour
+
+// CreateGrant implements [issuer.GrantStore]. An id that exists is an error.
+func (db *DB) CreateGrant(ctx context.Context, g issuer.Grant, event issuer.Event) error {
+	return db.writer.do(ctx, whole(func(conn *driver.Conn) error {
+		err := run(conn, insertGrant, nil,
+			g.ID[:], g.ClientID, g.Subject, g.Scope.String(), g.Generation, g.KeyID,
+			millis(g.CreatedAt), millis(g.RotatedAt), millis(g.ExpiresAt), millis(g.EndsAt),
+			millis(g.AccessExpiresAt), millis(g.RevokedAt), string(g.RevokedCause), g.Retries,
+			purgeHour(g, g.CreatedAt))
+		if driver.ErrCode(err).ToPrimary() == driver.ResultConstraint {
+			return fmt.Errorf("sqlite: grant %s exists: %w", g.ID, err)
+		}
+		if err != nil {
+			return err
+		}
+		return insertEvent(conn, event)
+	}))
+}
+
+// Grant implements [issuer.GrantStore].
+func (db *DB) Grant(ctx context.Context, id issuer.GrantID) (issuer.Grant, error) {
+	var grant issuer.Grant
+	err := db.readers.do(ctx, func(conn *driver.Conn) (err error) {
+		grant, err = readGrant(conn, id)
+		return err
+	})
+	return grant, err
+}
+
+// Rotate implements [issuer.GrantStore].
+func (db *DB) Rotate(ctx context.Context, r issuer.Rotation) (issuer.Grant, bool, error) {
+	var grant issuer.Grant // read only after the writer has answered
+	var rotated bool
+	step := func(conn *driver.Conn) (err error) {
+		if grant, rotated, err = rotate(conn, r); err != nil || !rotated || r.Event == nil {
+			return err
+		}
+		return insertEvent(conn, *r.Event)
+	}
+	if r.Event != nil {
+		step = whole(step)
+	}
+	if err := db.writer.do(ctx, step); err != nil {
+		return issuer.Grant{}, false, err
+	}
+	return grant, rotated, nil
+}
+
+func rotate(conn *driver.Conn, r issuer.Rotation) (grant issuer.Grant, rotated bool, err error) {
+	err = run(conn, rotateGrant, func(stmt *driver.Stmt) error {
+		grant, rotated = scanGrant(stmt), true
+		return nil
+	}, r.ID[:], r.ClientID, r.From, r.To, r.KeyID, millis(r.At), millis(r.ExpiresAt), millis(r.AccessExpiresAt))
+	if err == nil && !rotated {
+		grant, err = readGrant(conn, r.ID)
+	}
+	return grant, rotated, err
+}
+
+// Retried implements [issuer.GrantStore]: it does not wait for the disk.
+func (db *DB) Retried(ctx context.Context, id issuer.GrantID) error {
+	_, err := db.writer.ask(ctx, func(conn *driver.Conn) error {
+		return run(conn, countRetry, nil, id[:])
+	})
+	return err
+}
+
+// Revoke implements [issuer.GrantStore].
+func (db *DB) Revoke(ctx context.Context, id issuer.GrantID, at time.Time, event issuer.Event) (bool, error) {
+	revoked := false
+	err := db.writer.do(ctx, whole(func(conn *driver.Conn) error {
+		err := run(conn, revokeGrant, nil, id[:], millis(at), string(event.Cause), millis(at.Add(revokedFor)))
+		if err != nil {
+			return err
+		}
+		if revoked = conn.Changes() == 1; revoked {
+			return insertEvent(conn, event)
+		}
+		_, err = readGrant(conn, id)
+		return err
+	}))
+	if err != nil {
+		return false, err
+	}
+	return revoked, nil
+}
+
+func readGrant(conn *driver.Conn, id issuer.GrantID) (grant issuer.Grant, err error) {
+	found := false
+	err = run(conn, selectGrant, func(stmt *driver.Stmt) error {
+		grant, found = scanGrant(stmt), true
+		return nil
+	}, id[:])
+	if err == nil && !found {
+		err = issuer.ErrNotFound
+	}
+	return grant, err
+}
+
+func scanGrant(stmt *driver.Stmt) issuer.Grant {
+	g := issuer.Grant{
+		ClientID:        stmt.ColumnText(1),
+		Subject:         stmt.ColumnText(2),
+		Scope:           scope(stmt.ColumnText(3)),
+		Generation:      uint32(stmt.ColumnInt64(4)),
+		KeyID:           uint32(stmt.ColumnInt64(5)),
+		CreatedAt:       fromMillis(stmt.ColumnInt64(6)),
+		RotatedAt:       fromMillis(stmt.ColumnInt64(7)),
+		ExpiresAt:       fromMillis(stmt.ColumnInt64(8)),
+		EndsAt:          fromMillis(stmt.ColumnInt64(9)),
+		AccessExpiresAt: fromMillis(stmt.ColumnInt64(10)),
+		RevokedAt:       fromMillis(stmt.ColumnInt64(11)),
+		RevokedCause:    issuer.Cause(stmt.ColumnText(12)),
+		Retries:         uint32(stmt.ColumnInt64(13)),
+	}
+	stmt.ColumnBytes(0, g.ID[:])
+	return g
+}
+
+// scope is the inverse of oauth.Scope.String.
+func scope(text string) oauth.Scope {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, " ")
+}
