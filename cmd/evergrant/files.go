@@ -69,3 +69,13 @@ func hasContent(path string) (bool, error) {
 	}
 	return err == nil && info.Size() > 0, err
 }
+
+// removeLeftBackups removes the copies that a server which was killed in the
+// middle of a backup has left. It needs the lock of the data directory.
+func removeLeftBackups(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, databaseName+".backup-*"))
+	if err != nil {
+		return err
+	}
+	return removeAll(left...)
+}

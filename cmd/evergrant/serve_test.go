@@ -9,7 +9,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
@@ -463,5 +465,18 @@ func TestBehindProxy(t *testing.T) {
 				t.Errorf("events are %+v, want address %s", events, test.want)
 			}
 		})
+	}
+}
+
+// TestServeRemovesLeftBackups starts beside a copy that a killed server left.
+func TestServeRemovesLeftBackups(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, databaseName+".backup-123")
+	if err := os.WriteFile(left, []byte("half a copy"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, dir, "").stop()
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the copy is still there: %v", err)
 	}
 }

@@ -64,6 +64,9 @@ func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log
 		return s, err
 	}
 	s.closers = append(s.closers, lock.Close)
+	if err := removeLeftBackups(c.DataDir); err != nil {
+		return s, err
+	}
 	if err := s.listen(c); err != nil {
 		return s, err
 	}
