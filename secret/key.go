@@ -8,7 +8,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"strconv"
+	"sync"
 )
 
 // Purpose separates the keys that one numbered key is used for, so that what
@@ -47,7 +49,7 @@ type Key struct {
 // material is what of a key must not print. It is apart from Key because fmt,
 // which does not ask unexported fields, follows one pointer for some verbs.
 type material struct {
-	macs  [purposeCount][]byte
+	macs  [purposeCount]macKey
 	aeads [purposeCount]cipher.AEAD
 	signers
 }
@@ -57,7 +59,7 @@ func newKey(root Root, id uint32, rsaDER []byte) *Key {
 	seed := derive(root.bytes(), "key/"+strconv.FormatUint(uint64(id), 10), 32)
 	k := &Key{id, &material{signers: signers{seed: seed, rsaDER: rsaDER}}}
 	for p, name := range purposeNames {
-		k.macs[p] = derive(seed, name+"/mac", 32)
+		k.macs[p].key = derive(seed, name+"/mac", 32)
 		block, err := aes.NewCipher(derive(seed, name+"/aead", 32))
 		if err != nil {
 			panic(err) // only for a wrong key length
@@ -71,10 +73,29 @@ func newKey(root Root, id uint32, rsaDER []byte) *Key {
 
 // MAC is the truncated HMAC-SHA-256 of data (RFC 2104) under the purpose's key.
 func (k *Key) MAC(p Purpose, data []byte) [MACSize]byte {
-	h := hmac.New(sha256.New, k.macs[p])
-	h.Write(data)
-	var sum [sha256.Size]byte
-	return [MACSize]byte(h.Sum(sum[:0]))
+	sum := k.macs[p].sum(data)
+	return [MACSize]byte(sum[:])
+}
+
+// macKey computes HMAC-SHA-256. It keeps the states that the key alone decides
+// for the next use: they are half of the work for data as short as a token.
+type macKey struct {
+	key    []byte
+	states sync.Pool // of hash.Hash
+}
+
+func (m *macKey) sum(parts ...[]byte) (sum [sha256.Size]byte) {
+	h, ok := m.states.Get().(hash.Hash)
+	if !ok {
+		h = hmac.New(sha256.New, m.key)
+	}
+	for _, part := range parts {
+		h.Write(part)
+	}
+	h.Sum(sum[:0])
+	h.Reset()
+	m.states.Put(h)
+	return sum
 }
 
 // VerifyMAC reports in constant time whether mac is the MAC of data.
@@ -89,16 +110,12 @@ func (k *Key) VerifyMAC(p Purpose, data, mac []byte) bool {
 // seen to be equal. associated is authenticated only. The result is nonce (12
 // bytes), ciphertext and tag (16 bytes).
 func (k *Key) Seal(p Purpose, plaintext, associated []byte) []byte {
-	h := hmac.New(sha256.New, k.macs[p])
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(associated)))
-	h.Write(length[:])
-	h.Write(associated)
-	h.Write(plaintext)
-	var sum [sha256.Size]byte
+	nonce := k.macs[p].sum(length[:], associated, plaintext)
 	aead := k.aeads[p]
 	out := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plaintext)+aead.Overhead())
-	copy(out, h.Sum(sum[:0]))
+	copy(out, nonce[:])
 	return aead.Seal(out, out[:aead.NonceSize()], plaintext, associated)
 }
 
