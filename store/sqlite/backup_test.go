@@ -117,6 +117,9 @@ func TestBackupFails(t *testing.T) {
 	if err := db.Backup(ended, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
+	if err := vacuumInto(ended, db.path, tempPath(t)); !errors.Is(err, context.Canceled) { // as if it ended on the way
+		t.Errorf("error is %v", err)
+	}
 	broken := errors.New("broken pipe")
 	if err := db.Backup(t.Context(), writerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
 		t.Errorf("error is %v", err)

@@ -138,6 +138,11 @@ func (w *writer) ask(ctx context.Context, f func(*driver.Conn) error) (*operatio
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	select {
+	case <-w.closing:
+		return nil, errClosed
+	default:
+	}
 	op := &operation{run: f, done: make(chan error, 1)}
 	select {
 	case w.queue <- op:

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -92,16 +94,24 @@ func TestAnswersFollowTheCommit(t *testing.T) {
 	}
 }
 
-// TestGroupCommit counts commits while 64 goroutines write.
+// TestGroupCommit counts commits while 64 goroutines write, on several CPUs and
+// on one, where each of them would be committed alone if the writer did not let
+// the others run first.
 func TestGroupCommit(t *testing.T) {
+	for _, cpus := range []int{runtime.GOMAXPROCS(0), 1} {
+		t.Run(fmt.Sprintf("GOMAXPROCS=%d", cpus), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cpus))
+			countCommits(t)
+		})
+	}
+}
+
+func countCommits(t *testing.T) {
 	var s steps
 	db := open(t, tempPath(t), Options{Step: s.step})
 	const goroutines, each = 64, 20
 	var done sync.WaitGroup
-	grants := make([]issuer.Grant, goroutines)
-	for i := range grants {
-		grants[i] = create1(t, db)
-	}
+	grants := createMany(t, db, goroutines)
 	s.passages()
 	for _, g := range grants {
 		done.Go(func() {
@@ -120,6 +130,7 @@ func TestGroupCommit(t *testing.T) {
 	if got[StepApplied] != goroutines*each || got[StepCommitted] != got[StepBegin] {
 		t.Errorf("passages %v", got)
 	}
+	t.Logf("%d commits for %d refreshes", got[StepCommitted], goroutines*each)
 	if got[StepCommitted] > goroutines*each/4 {
 		t.Errorf("%d commits for %d refreshes: they were not grouped", got[StepCommitted], goroutines*each)
 	}
