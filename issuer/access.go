@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -58,7 +59,9 @@ func (s *Server) mintAccess(key *secret.Key, policy Policy, claims accessClaims)
 	signer, err := key.Signer(policy.SigningAlg)
 	if errors.Is(err, secret.ErrNoSigningKey) { // the algorithm was changed after this key was made
 		key = s.cfg.Keys.Current()
-		signer, err = key.Signer(policy.SigningAlg)
+		if signer, err = key.Signer(policy.SigningAlg); err != nil {
+			err = fmt.Errorf("%w: another process has made a key that can, which is not loaded yet: %w", ErrUnavailable, err)
+		}
 	}
 	if err != nil {
 		return "", err
@@ -109,11 +112,12 @@ func (c accessClaims) idContext() []byte {
 // form, MAC or signature, issuer, and expiry at a time. The error is
 // errNotOurs.
 func (s *Server) openAccess(token string, now time.Time) (accessClaims, error) {
-	var claims accessClaims
-	var err error
-	if strings.HasPrefix(token, AccessPrefix) {
+	claims, err := accessClaims{}, errNotOurs
+	switch {
+	case broken(token):
+	case strings.HasPrefix(token, AccessPrefix):
 		claims, err = s.openOpaque(token)
-	} else {
+	default:
 		claims, err = s.openJWT(token)
 	}
 	if err != nil || now.Unix() >= claims.ExpiresAt {

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -55,7 +56,9 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.grantCode(w, r, client, ask, answer, back, params.Get("code_challenge")); err != nil {
-		s.cfg.log().Error("authorization failed", "client", client.ID, "error", err)
+		if protocolError(err).HTTPStatus() >= http.StatusInternalServerError {
+			s.cfg.log().Error("authorization failed", "client", client.ID, "error", err)
+		}
 		back.fail(w, r, err)
 	}
 }
@@ -135,7 +138,8 @@ func (s *Server) grantCode(w http.ResponseWriter, r *http.Request, client *regis
 		return &oauth.Error{Code: oauth.AccessDenied, Description: "The resource owner refused."}
 	}
 	if answer.Subject == "" || !ask.Scope.Covers(answer.Scope) {
-		return errors.New("issuer: AskOwner answered without a subject or with more scope than was asked for")
+		return fmt.Errorf("AskOwner answered without a subject or with more scope than was asked for: %w",
+			&oauth.Error{Code: oauth.ServerError, Description: "The server failed. Its log says why."})
 	}
 	key, now := s.cfg.Keys.Current(), s.cfg.now()
 	grant := Grant{
@@ -177,15 +181,14 @@ func (b redirectBack) send(w http.ResponseWriter, r *http.Request, answer url.Va
 		http.Error(w, "bad redirect URI", http.StatusInternalServerError)
 		return
 	}
-	query := u.Query()
-	for name, values := range answer {
-		query[name] = values
-	}
 	if b.state != "" {
-		query.Set("state", b.state)
+		answer.Set("state", b.state)
 	}
-	query.Set("iss", b.issuer)
-	u.RawQuery = query.Encode()
+	answer.Set("iss", b.issuer)
+	if u.RawQuery != "" { // the registered URI's own, kept as it is (RFC 6749 section 3.1.2)
+		u.RawQuery += "&"
+	}
+	u.RawQuery += answer.Encode()
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	http.Redirect(w, r, u.String(), http.StatusSeeOther) // never 307, which would post the password on (RFC 9700 section 4.12)
 }

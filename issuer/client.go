@@ -61,6 +61,9 @@ func (c Client) Check() error {
 	if !printable(c.ID) || len(c.ID) > maxIDLength {
 		return bad("the id must be 1 to 255 printable ASCII characters")
 	}
+	if !validText(c.Name) || len(c.Name) > maxIDLength {
+		return bad("the name must be at most 255 bytes of UTF-8 without control characters")
+	}
 	known := []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials, oauth.GrantPassword, oauth.GrantRefreshToken}
 	for _, grantType := range c.GrantTypes {
 		if !slices.Contains(known, grantType) {

@@ -19,9 +19,9 @@ func (s *Server) redeem(ctx context.Context, c *registered, req *tokenRequest) (
 	case code == "":
 		return oauth.TokenResponse{}, refuseBecause(CauseBadRequest, "The parameter code is missing.")
 	case verifier == "":
-		return oauth.TokenResponse{}, refuseBecause(CauseBadRequest, "The parameter code_verifier is missing (RFC 7636).")
+		return oauth.TokenResponse{}, refuseBecause(CauseCodeBinding, "The parameter code_verifier is missing (RFC 7636).")
 	case !oauth.ValidVerifier(verifier):
-		return oauth.TokenResponse{}, refuseBecause(CauseBadRequest, "The code_verifier must be 43 to 128 characters of A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1).")
+		return oauth.TokenResponse{}, refuseBecause(CauseCodeBinding, "The code_verifier must be 43 to 128 characters of A-Z a-z 0-9 - . _ ~ (RFC 7636 section 4.1).")
 	}
 	redirectURI := req.params.Get("redirect_uri")
 	if redirectURI == "" && len(c.RedirectURIs) == 1 {

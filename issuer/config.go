@@ -78,7 +78,8 @@ func (c Config) eventRetention() time.Duration {
 	return c.EventRetention
 }
 
-// clock is the clock as it is, for measuring how long something took.
+// clock is the clock as it is, for what is kept in memory: durations that hold
+// although somebody sets the clock.
 func (c Config) clock() time.Time {
 	if c.Now != nil {
 		return c.Now()

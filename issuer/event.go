@@ -6,7 +6,7 @@ import "time"
 // events and in `evergrant explain`.
 type Cause string
 
-// Causes. Each refusal that a client can see has one; refusals.go maps them to
+// Causes. Each refusal that a client can see has one; refusal.go maps them to
 // OAuth errors.
 const (
 	CauseBadRequest          Cause = "bad_request"

@@ -130,7 +130,7 @@ func (a *Admin) explainAccess(ctx context.Context, e *Explanation, claims access
 		e.Alive, e.Cause, e.Repair = false, "access_token_revoked", "Refresh it."
 		e.Verdict = "The access token was revoked, or its client was deleted. " + e.Verdict
 	case alive:
-		e.Alive = true
+		e.Alive, e.Cause, e.Repair = true, "", "" // even where its grant cannot be refreshed any more
 		e.Verdict = fmt.Sprintf("The access token is good for another %s. %s", expires.Sub(now).Round(time.Second), e.Verdict)
 	}
 	e.Verdict = strings.TrimSpace(e.Verdict)

@@ -9,10 +9,10 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-// allowedScope is what a client may ask for.
+// allowedScope is what a client may ask for, in a slice of its own.
 func (s *Server) allowedScope(c Client) oauth.Scope {
 	if len(c.Scopes) > 0 {
-		return c.Scopes
+		return slices.Clone(c.Scopes)
 	}
 	return slices.Sorted(maps.Keys(s.cfg.Scopes))
 }

@@ -188,6 +188,11 @@ func (p Policy) Over(under Policy) Policy {
 // Check says what is wrong with a policy, or nil. The texts name the settings
 // as the configuration file does.
 func (p Policy) Check() error {
+	for _, l := range []Lifetime{p.AccessTokenLifetime, p.CodeLifetime, p.RefreshTokenLifetime, p.GrantLifetime, p.RetryWindow} {
+		if l > 0 && time.Duration(l)%time.Millisecond != 0 {
+			return fmt.Errorf("lifetime %v is not in whole milliseconds", time.Duration(l))
+		}
+	}
 	switch {
 	case p.AccessTokenLifetime < 0:
 		return errors.New("access_token_lifetime must be above 0: access tokens always expire")

@@ -3,10 +3,10 @@ package issuer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/evergrant/evergrant/oauth"
-	"github.com/evergrant/evergrant/secret"
 )
 
 // refresh is the refresh_token grant (RFC 6749 section 6). It is one
@@ -53,11 +53,7 @@ func (s *Server) refresh(ctx context.Context, c *registered, req *tokenRequest) 
 			return oauth.TokenResponse{}, err
 		}
 	}
-	key, err := s.cfg.Keys.Key(grant.KeyID)
-	if err != nil {
-		return oauth.TokenResponse{}, err
-	}
-	return s.refreshed(grant, c, asked, key, outcome)
+	return s.refreshed(grant, c, asked, outcome)
 }
 
 // step is the rotation of a grant to a later generation at this moment.
@@ -119,7 +115,7 @@ func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, re
 		}
 		row = grant
 	}
-	return row, "", errors.New("issuer: a grant moved on during three attempts to judge it")
+	return row, "", fmt.Errorf("%w: a grant moved on during three attempts to judge it", ErrUnavailable)
 }
 
 // reused reports whether a token is older than the row, and not just the
@@ -158,22 +154,32 @@ func (s *Server) refreshInPlace(ctx context.Context, c *registered, req *tokenRe
 			return oauth.TokenResponse{}, err
 		}
 	}
-	if asked != nil && !grant.Scope.Covers(asked) {
-		return oauth.TokenResponse{}, refuse(CauseScopeExceeded)
-	}
 	if outcome == outcomeKept {
-		grant.RotatedAt = now // of this answer, not of the row
-		grant.AccessExpiresAt = capped(c.policy.AccessTokenLifetime.after(now), grant.EndsAt)
+		// The times are of this answer, not of the row, which is purged when the
+		// refresh token has expired: no access token may be promised for longer.
+		grant.RotatedAt = now
+		grant.AccessExpiresAt = capped(capped(c.policy.AccessTokenLifetime.after(now), grant.ExpiresAt), grant.EndsAt)
 	}
-	return s.refreshed(grant, c, asked, s.cfg.Keys.Current(), outcome)
+	return s.refreshed(grant, c, asked, outcome)
 }
 
 // refreshed answers a refresh. The access token gets the asked scope; the
-// refresh token keeps the whole of the grant's (RFC 6749 section 6).
-func (s *Server) refreshed(g Grant, c *registered, asked oauth.Scope, key *secret.Key, outcome outcome) (oauth.TokenResponse, error) {
+// refresh token keeps the whole of the grant's (RFC 6749 section 6). Where the
+// answer may be one that was given before, the key is the one that made it.
+func (s *Server) refreshed(g Grant, c *registered, asked oauth.Scope, outcome outcome) (oauth.TokenResponse, error) {
 	scope := g.Scope
 	if asked != nil {
 		scope = asked
+	}
+	if !g.Scope.Covers(scope) {
+		return oauth.TokenResponse{}, refuse(CauseScopeExceeded)
+	}
+	key, err := s.cfg.Keys.Key(g.KeyID)
+	if err != nil { // deleted: what it made is refused, so it makes nothing either
+		return oauth.TokenResponse{}, refuse(CauseTokenForged)
+	}
+	if outcome == outcomeKept {
+		key = s.cfg.Keys.Current()
 	}
 	s.metrics.refresh(outcome)
 	return s.answer(g, c, scope, key)

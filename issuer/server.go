@@ -10,8 +10,8 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-// Server is an authorization server. It is an http.Handler for the paths of
-// [Server.Paths], and safe for concurrent use.
+// Server is an authorization server. It is an http.Handler for the endpoints,
+// whose paths are [TokenPath] and its neighbours, and safe for concurrent use.
 type Server struct {
 	cfg      Config
 	policy   Policy

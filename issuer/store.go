@@ -8,8 +8,9 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-// Errors that stores return. Any other error means that the outcome is not
-// known to be durable; the caller answers 503 and the client asks again.
+// Errors that stores return. Any other one is a defect, and answered as
+// server_error. After any error but ErrNotFound the outcome is not known, and
+// the same request can be made again.
 var (
 	// ErrNotFound says that there is no such row.
 	ErrNotFound = errors.New("issuer: not found")
@@ -59,7 +60,7 @@ type GrantStore interface {
 	// Record appends to the event log.
 	Record(ctx context.Context, event Event) error
 	// Purge deletes, in small batches until the context ends or nothing is left,
-	// grants whose ExpiresAt (or EndsAt) and AccessExpiresAt both lie before a
+	// grants whose ExpiresAt (or EndsAt) and AccessExpiresAt have both come by a
 	// time, jtis of access tokens that expired before it, and events from before
 	// eventsBefore. It never deletes a grant that can still be used at that time.
 	Purge(ctx context.Context, before, eventsBefore time.Time) (Purged, error)

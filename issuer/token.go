@@ -25,6 +25,10 @@ const (
 // for one token.
 var token64 = base64.RawURLEncoding.Strict()
 
+// broken reports whether a token has line breaks, which base64 skips even where
+// it is strict: what is left would be shorter than its text.
+func broken(token string) bool { return strings.ContainsAny(token, "\r\n") }
+
 // tokenRef is what a code or refresh token says: which generation of which
 // grant it is, and which key made it. On the wire it is 24 bytes, big endian:
 // key id (4), grant id (16), generation (4).
@@ -114,7 +118,7 @@ func (s *Server) parseCode(code string, binding codeBinding) (tokenRef, bool, er
 // parseToken decodes a token of a given prefix and size and finds its key.
 func (s *Server) parseToken(token, prefix string, size int) ([]byte, *secret.Key, error) {
 	encoded, ok := strings.CutPrefix(token, prefix)
-	if !ok || len(encoded) != token64.EncodedLen(size) {
+	if !ok || len(encoded) != token64.EncodedLen(size) || broken(encoded) {
 		return nil, nil, refuse(CauseTokenForged)
 	}
 	b, err := token64.DecodeString(encoded)
