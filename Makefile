@@ -2,7 +2,7 @@
 GO ?= go
 BIN := bin/evergrant
 
-.PHONY: help run demo-once build test test-short fuzz growth torture bench drivers lint fmt fmt-check vet cover need-test clean
+.PHONY: help run demo-once build test fuzz growth torture bench drivers lint fmt fmt-check vet cover need-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,7 @@ need-test:
 
 test: need-test ## every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 25m ./...
+	cd bench/peers && CGO_ENABLED=0 $(GO) test ./...
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each
 	@FUZZTIME=$${FUZZTIME:-60s} GO=$(GO) scripts/fuzz

@@ -59,6 +59,15 @@ func (c cores) onServerCore(argv ...string) []string {
 	return append([]string{"taskset", "-c", serverCore}, argv...)
 }
 
+// serverEnv leaves it to a server that has one core what to make of it, and
+// otherwise grants it one processor.
+func (c cores) serverEnv() string {
+	if c.pinned {
+		return "GOMAXPROCS=" // empty counts as not set, which hides this process's own
+	}
+	return "GOMAXPROCS=1"
+}
+
 // onAllCores undoes for a program what pin did to this process.
 func (c cores) onAllCores(argv ...string) []string {
 	if !c.pinned {

@@ -106,7 +106,7 @@ func (f *field) start(ctx context.Context, t target, dir string) (*running, erro
 	}
 	server, err := bench.Start(ctx, bench.Command{
 		Argv: f.cores.onServerCore(f.peers, "-peer", t.Peer, "-listen", "127.0.0.1:0"),
-		Env:  []string{"GOMAXPROCS=1", "BENCH_CLIENT_SECRET=" + f.credentials.clientSecret, "BENCH_PASSWORD=" + f.credentials.password},
+		Env:  []string{f.cores.serverEnv(), "BENCH_CLIENT_SECRET=" + f.credentials.clientSecret, "BENCH_PASSWORD=" + f.credentials.password},
 		Log:  filepath.Join(dir, "log"),
 	})
 	if err != nil {
@@ -126,7 +126,7 @@ func (f *field) startOurs(ctx context.Context, dir string) (*running, error) {
 	}
 	server, err := bench.Start(ctx, bench.Command{
 		Argv:    f.cores.onServerCore(f.server, "serve", "--config", config, "--data", data, "--listen", address),
-		Env:     []string{"GOMAXPROCS=1"},
+		Env:     []string{f.cores.serverEnv()},
 		Address: address,
 		Log:     filepath.Join(dir, "log"),
 	})

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -59,9 +58,7 @@ func (s *Server) mintAccess(key *secret.Key, policy Policy, claims accessClaims)
 	signer, err := key.Signer(policy.SigningAlg)
 	if errors.Is(err, secret.ErrNoSigningKey) { // the algorithm was changed after this key was made
 		key = s.cfg.Keys.Current()
-		if signer, err = key.Signer(policy.SigningAlg); err != nil {
-			err = fmt.Errorf("%w: another process has made a key that can, which is not loaded yet: %w", ErrUnavailable, err)
-		}
+		signer, err = key.Signer(policy.SigningAlg)
 	}
 	if err != nil {
 		return "", err

@@ -182,7 +182,8 @@ func (s *Server) slowlyVerified(ctx context.Context, req *tokenRequest, client *
 			verifiers = client.Secrets
 		}
 	}
-	account := []limitedKey{{"client\x00" + auth.ID + "\x00" + req.address, perAccountLimit}, {"clients\x00" + req.address, perAddressLimit}}
+	from := network(req.address)
+	account := []limitedKey{{"client\x00" + auth.ID + "\x00" + from, perAccountLimit}, {"clients\x00" + from, perAddressLimit}}
 	right, wait, err := s.verifySlowly(ctx, account, func() bool {
 		for _, text := range presented {
 			if text.Empty() || secret.Generated(text) {

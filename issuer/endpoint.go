@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -163,12 +164,34 @@ func (s *Server) token(ctx context.Context, req *tokenRequest) (any, error) {
 	if !client.Allows(grantType) {
 		return nil, refuse(CauseGrantTypeForbidden)
 	}
+	if err := s.canSign(ctx, client.policy); err != nil {
+		return nil, err
+	}
 	response, err := issue(ctx, client, req)
 	if err != nil {
 		return nil, err
 	}
 	s.metrics.issued(grantType, s.cfg.clock().Sub(started))
 	return response, nil
+}
+
+// canSign makes sure, before anything is written, that an access token can be
+// signed. A replica may not have loaded a key yet that another one has made for
+// an algorithm that was new to both.
+func (s *Server) canSign(ctx context.Context, policy Policy) error {
+	if policy.Format == FormatOpaque {
+		return nil
+	}
+	if _, err := s.cfg.Keys.Current().Signer(policy.SigningAlg); err == nil {
+		return nil
+	}
+	if err := s.cfg.Keys.Reload(ctx); err != nil {
+		return err
+	}
+	if _, err := s.cfg.Keys.Current().Signer(policy.SigningAlg); err != nil {
+		return fmt.Errorf("%w: no key for %s yet: %w", ErrUnavailable, policy.SigningAlg, err)
+	}
+	return nil
 }
 
 // askedScope is the scope parameter, nil where it is omitted.

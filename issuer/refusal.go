@@ -83,7 +83,7 @@ func protocolError(err error) *oauth.Error {
 		}
 		return &told
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server cannot answer at the moment. Send the same request again."}
+		return &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server cannot answer at the moment. Try again."}
 	}
 	return &oauth.Error{Code: oauth.ServerError, Description: "The server failed. Its log says why."}
 }

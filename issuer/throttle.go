@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -37,6 +38,20 @@ type bucket struct{ full time.Time }
 type limitedKey struct {
 	key string
 	limit
+}
+
+// network is what one subscriber has of an address: all of an IPv4 address, and
+// the first 64 bits of an IPv6 one. Where it is neither, it is the text.
+func network(address string) string {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || addr.Unmap().Is4() {
+		return address
+	}
+	prefix, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return address
+	}
+	return prefix.String()
 }
 
 func newThrottle(now func() time.Time) *throttle {

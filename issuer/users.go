@@ -12,11 +12,11 @@ import (
 // address. An unknown user costs what a wrong password costs. The error is a
 // *Refusal with CauseCredentialsWrong or CauseLoginThrottled, or the store's.
 func (s *Server) authenticate(ctx context.Context, clientID, address, username string, password secret.Text) (User, error) {
-	account := strings.ToLower(username)
+	account, from := strings.ToLower(username), network(address)
 	keys := []limitedKey{
-		{"user\x00" + account + "\x00" + address, perAccountLimit},
+		{"user\x00" + account + "\x00" + from, perAccountLimit},
 		{"user\x00" + account, perUserLimit},
-		{"users\x00" + address, perAddressLimit},
+		{"users\x00" + from, perAddressLimit},
 	}
 	if !validText(username) || len(username) > maxIDLength {
 		return User{}, refuse(CauseCredentialsWrong)
@@ -34,7 +34,7 @@ func (s *Server) authenticate(ctx context.Context, clientID, address, username s
 	case err != nil:
 		return User{}, err
 	case wait > 0:
-		if s.noted.take("login\x00"+account+"\x00"+address, noteLimit) == 0 {
+		if s.noted.take("login\x00"+account+"\x00"+from, noteLimit) == 0 {
 			event.Cause = CauseLoginThrottled
 			s.record(ctx, event)
 		}

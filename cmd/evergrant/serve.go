@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 
 // gcPercent spends some 15 MB on collecting garbage a fourth as often. What lives
 // on the heap is a few MB, so that the default collects many times a second and
-// costs 13 % of a refresh (docs/PERFORMANCE.md). The variable GOGC wins.
+// costs 13 % of a refresh (docs/PERFORMANCE.md).
 const gcPercent = 400
 
 func (in *invocation) serveCommand() *cobra.Command {
@@ -51,9 +52,7 @@ func (in *invocation) serve(ctx context.Context, file, listen string, log *slog.
 	for _, warning := range c.warnings {
 		log.Warn(warning.Text, "at", warning.Place)
 	}
-	if _, set := in.env("GOGC"); !set {
-		debug.SetGCPercent(gcPercent)
-	}
+	in.tune()
 	s, err := openServer(ctx, c, in.program, in.stderr, log)
 	if err != nil {
 		return err
@@ -66,6 +65,19 @@ func (in *invocation) serve(ctx context.Context, file, listen string, log *slog.
 		return err
 	}
 	return s.run(ctx)
+}
+
+// tune sets what the Go runtime should do differently for this program, unless
+// its own variables say so. A commit spends a tenth of a millisecond in the
+// kernel until the disk has flushed; with a single processor the runtime would
+// mostly let that time pass, so it gets a second one to run requests on.
+func (in *invocation) tune() {
+	if gogc, _ := in.env("GOGC"); gogc == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if procs, _ := in.env("GOMAXPROCS"); procs == "" && runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
+	}
 }
 
 // greet says where the server is and what to try next.

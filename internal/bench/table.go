@@ -48,7 +48,7 @@ func (r Report) WriteMarkdown(w io.Writer) error {
 }
 
 func (m Machine) line() string {
-	where := "The server ran on core 0 and the load generator on core 1, with GOMAXPROCS=1 each."
+	where := "The server ran on core 0 and the load generator on core 1, each with that core alone."
 	if !m.Pinned {
 		where = "**Not pinned**: server and load generator shared the cores (pinning needs taskset and two cores), GOMAXPROCS=1 for the server."
 	}
