@@ -14,7 +14,7 @@ type TokenResponse struct {
 	TokenType    string `json:"token_type"`
 	ExpiresIn    int64  `json:"expires_in"` // seconds
 	RefreshToken string `json:"refresh_token,omitempty"`
-	Scope        string `json:"scope"` // always told, though required only where it differs from what was asked
+	Scope        string `json:"scope,omitempty"` // told whether or not it differs from what was asked; absent where it is empty, which RFC 6749 section 3.3 cannot write
 	// RefreshTokenExpiresIn is the refresh token's idle lifetime in seconds; 0
 	// and absent if it does not expire.
 	RefreshTokenExpiresIn int64 `json:"refresh_token_expires_in,omitempty"`

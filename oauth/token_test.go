@@ -18,11 +18,11 @@ func TestTokenResponseJSON(t *testing.T) {
 		{"without refresh token", oauth.TokenResponse{AccessToken: "ega_x", TokenType: oauth.Bearer, ExpiresIn: 3600, Scope: "read"},
 			`{"access_token":"ega_x","token_type":"Bearer","expires_in":3600,"scope":"read"}`},
 		{"empty scope and no time left are told", oauth.TokenResponse{AccessToken: "ega_x", TokenType: oauth.Bearer},
-			`{"access_token":"ega_x","token_type":"Bearer","expires_in":0,"scope":""}`},
+			`{"access_token":"ega_x","token_type":"Bearer","expires_in":0}`},
 		{"refresh token that expires", oauth.TokenResponse{AccessToken: "a", TokenType: oauth.Bearer, ExpiresIn: 1, RefreshToken: "egr_y", Scope: "read write", RefreshTokenExpiresIn: 1209600},
 			`{"access_token":"a","token_type":"Bearer","expires_in":1,"refresh_token":"egr_y","scope":"read write","refresh_token_expires_in":1209600}`},
 		{"names of the draft", oauth.TokenResponse{AccessToken: "a", TokenType: oauth.Bearer, RefreshToken: "egr_y", RefreshTokenTimeout: 60, AuthorizationExpiresIn: 90},
-			`{"access_token":"a","token_type":"Bearer","expires_in":0,"refresh_token":"egr_y","scope":"","refresh_token_timeout":60,"authorization_expires_in":90}`},
+			`{"access_token":"a","token_type":"Bearer","expires_in":0,"refresh_token":"egr_y","refresh_token_timeout":60,"authorization_expires_in":90}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -160,7 +160,7 @@ func TestRefusedRequests(t *testing.T) {
 
 		{"explanation without subject", "POST", "/v1/explain", `{}`, 400, `"of" is missing`},
 		{"bad lead", "POST", "/v1/keys", `{"lead":"later"}`, 400, `"later" is not a duration`},
-		{"current key", "DELETE", "/v1/keys/1", "", 409, "cannot be deleted"},
+		{"current key", "DELETE", "/v1/keys/1", "", 409, "only a retired key can be deleted"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { wantProblem(t, s.api(tt.method, tt.path, tt.body), tt.status, tt.detail) })

@@ -42,7 +42,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("new key %s", r.body)
 	}
 	want("1 current, 2 pending")
-	wantProblem(t, s.api("DELETE", "/v1/keys/1", ""), http.StatusConflict, "cannot be deleted")
+	wantProblem(t, s.api("DELETE", "/v1/keys/1", ""), http.StatusConflict, "only a retired key can be deleted")
 	s.clock.advance(10 * time.Minute)
 	want("1 retired, 2 current")
 	s.mustAPI(http.StatusCreated, "POST", "/v1/keys", `{"lead":"0"}`)
