@@ -48,7 +48,7 @@ func TestProblem(t *testing.T) {
 			}
 			return nil
 		}, 400, "32 hexadecimal", ""},
-		{"current key", func() error { return client.DeleteKey(ctx, 1) }, 409, "cannot be deleted", "rotate"},
+		{"current key", func() error { return client.DeleteKey(ctx, 1) }, 409, "only a retired key can be deleted", "rotate"},
 		{"backup", func() error { _, err := wrong.Backup(ctx, io.Discard); return err }, 401, "needs the admin token", ""},
 	}
 	for _, tt := range tests {
