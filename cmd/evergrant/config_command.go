@@ -65,7 +65,7 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  events are kept", c.Issuer.EventRetention.String()},
 	}
 	p := c.Issuer.Policy.Over(issuer.DefaultPolicy())
-	for _, setting := range [][2]string{
+	return append(lines, [][2]string{
 		{"  access_token_lifetime", p.AccessTokenLifetime.String()},
 		{"  access_token_format", string(p.Format)},
 		{"  access_token_signing_alg", string(p.SigningAlg)},
@@ -74,10 +74,7 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  grant_lifetime", p.GrantLifetime.String()},
 		{"  refresh_token_rotation", string(p.Rotation)},
 		{"  refresh_token_retry_window", p.RetryWindow.String()},
-	} {
-		lines = append(lines, setting)
-	}
-	return lines
+	}...)
 }
 
 // rootKeySource says where the root key comes from.
