@@ -141,7 +141,7 @@ func TestFailedCheckpoint(t *testing.T) {
 	w := &writer{conn: conn, log: log.logger(), checkpoints: checkpointer{running: true, pages: 100}}
 	w.afterPass()
 	if log.count("it grows") != 1 || w.checkpoints.running || w.checkpoints.due < 100 {
-		t.Errorf("%+v, logged %s", w.checkpoints, log.text.String())
+		t.Errorf("%+v, logged %s", w.checkpoints, log.String())
 	}
 	w.conn = nil
 	w.checkpoints.running = true

@@ -28,9 +28,13 @@ func (j *journal) Write(p []byte) (int, error) {
 }
 
 func (j *journal) count(text string) int {
+	return strings.Count(j.String(), text)
+}
+
+func (j *journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return strings.Count(j.text.String(), text)
+	return j.text.String()
 }
 
 func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }

@@ -88,7 +88,7 @@ func failToCommit(t *testing.T, path string) {
 		fmt.Printf("answered %s %d\n", grants[i].ID, grants[i].Generation+1)
 	})
 	if log.count("transactions fail") != 1 || log.count("succeed again") != 1 {
-		t.Errorf("logged %s", log.text.String())
+		t.Errorf("logged %s", log.String())
 	}
 	if t.Failed() {
 		return // and exit in the usual way, which the parent takes for the failure that it is

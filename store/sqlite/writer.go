@@ -203,6 +203,10 @@ func (w *writer) commit(batch []*operation) {
 		return
 	}
 	failure := w.transact(batch)
+	if failure == nil && w.failing {
+		w.failing = false
+		w.log.Info("transactions succeed again", "path", w.path)
+	}
 	w.step(StepAnswer)
 	for _, op := range batch {
 		if failure != nil {
@@ -210,14 +214,9 @@ func (w *writer) commit(batch []*operation) {
 		}
 		op.done <- classify(op.err)
 	}
-	if failure != nil {
-		return
+	if failure == nil {
+		w.afterCommit()
 	}
-	if w.failing {
-		w.failing = false
-		w.log.Info("transactions succeed again", "path", w.path)
-	}
-	w.afterCommit()
 }
 
 // transact runs a batch in one transaction. An error means that nothing of it
