@@ -19,7 +19,6 @@ const (
 	UnsupportedTokenType    = "unsupported_token_type"
 	InvalidToken            = "invalid_token"
 	InsufficientScope       = "insufficient_scope"
-	InvalidTarget           = "invalid_target" // RFC 8707 section 2
 )
 
 // Error is an OAuth error answer. It holds nothing that may not be shown to

@@ -28,7 +28,6 @@ func TestErrorHTTPStatus(t *testing.T) {
 		{oauth.UnsupportedTokenType, 0, http.StatusBadRequest},
 		{oauth.InvalidToken, 0, http.StatusUnauthorized},
 		{oauth.InsufficientScope, 0, http.StatusForbidden},
-		{oauth.InvalidTarget, 0, http.StatusBadRequest},
 		{"of_an_extension", 0, http.StatusBadRequest},
 		{"", 0, http.StatusBadRequest},
 		{oauth.InvalidRequest, http.StatusMethodNotAllowed, http.StatusMethodNotAllowed},

@@ -156,23 +156,6 @@ func (r *Ring) Keys() []*Key {
 // Records are the records of the keys in force, lowest number first.
 func (r *Ring) Records() []KeyRecord { return slices.Clone(r.keys.Load().records) }
 
-// Retired are the keys that a newer active one has replaced, with the time at
-// which that happened.
-func (r *Ring) Retired() map[uint32]time.Time {
-	records, now := r.keys.Load().records, r.now()
-	retired := map[uint32]time.Time{}
-	var first time.Time // when the first of the newer ones is active
-	for i := len(records) - 1; i > 0; i-- {
-		if from := records[i].ActiveFrom; first.IsZero() || from.Before(first) {
-			first = from
-		}
-		if !now.Before(first) {
-			retired[records[i-1].ID] = first
-		}
-	}
-	return retired
-}
-
 // Rotate adds a key that begins to make tokens after lead, which must outlast
 // the time for which others cache the public keys. The old keys go on
 // verifying. Where two processes rotate at once, one of them gets ErrKeyExists.

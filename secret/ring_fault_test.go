@@ -299,7 +299,6 @@ func TestRingConcurrently(t *testing.T) {
 				if _, err := current.Signer(secret.EdDSA); err != nil || len(ring.Keys()) < 1 || len(ring.Records()) < 1 {
 					t.Error(err)
 				}
-				ring.Retired()
 			}
 		})
 	}
