@@ -145,9 +145,9 @@ func (s *Server) grantCode(w http.ResponseWriter, r *http.Request, client *regis
 	grant := Grant{
 		ID: NewGrantID(), ClientID: client.ID, Subject: answer.Subject, Scope: answer.Scope, KeyID: key.ID,
 		CreatedAt: now, RotatedAt: now,
-		EndsAt: client.policy.GrantLifetime.after(now),
+		EndsAt: client.policy.GrantLifetime.After(now),
 	}
-	grant.ExpiresAt = capped(client.policy.CodeLifetime.after(now), grant.EndsAt)
+	grant.ExpiresAt = capped(client.policy.CodeLifetime.After(now), grant.EndsAt)
 	event := Event{
 		At: now, Type: EventGrantCreated, Grant: grant.ID, ClientID: client.ID, Subject: answer.Subject,
 		Actor: "user:" + answer.Subject, Address: ask.address, Detail: "authorization code grant, scope " + answer.Scope.String(),

@@ -40,12 +40,12 @@ func (s *Server) newGrant(c *registered, subject string, scope oauth.Scope) Gran
 		ID: NewGrantID(), ClientID: c.ID, Subject: subject, Scope: scope,
 		Generation: 1, KeyID: s.cfg.Keys.Current().ID,
 		CreatedAt: now, RotatedAt: now,
-		EndsAt: c.policy.GrantLifetime.after(now),
+		EndsAt: c.policy.GrantLifetime.After(now),
 	}
-	grant.AccessExpiresAt = capped(c.policy.AccessTokenLifetime.after(now), grant.EndsAt)
+	grant.AccessExpiresAt = capped(c.policy.AccessTokenLifetime.After(now), grant.EndsAt)
 	grant.ExpiresAt = grant.AccessExpiresAt
 	if refreshes(c.Client) {
-		grant.ExpiresAt = capped(c.policy.RefreshTokenLifetime.after(now), grant.EndsAt)
+		grant.ExpiresAt = capped(c.policy.RefreshTokenLifetime.After(now), grant.EndsAt)
 	}
 	return grant
 }
@@ -86,7 +86,7 @@ func (s *Server) clientCredentials(_ context.Context, c *registered, req *tokenR
 		return oauth.TokenResponse{}, err
 	}
 	now := s.cfg.now()
-	expires := c.policy.AccessTokenLifetime.after(now)
+	expires := c.policy.AccessTokenLifetime.After(now)
 	access, err := s.mintAccess(s.cfg.Keys.Current(), c.policy, accessClaims{
 		Grant: NewGrantID(), ClientID: c.ID, Subject: c.ID, Scope: scope,
 		IssuedAt: now.Unix(), ExpiresAt: expires.Unix(),

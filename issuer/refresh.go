@@ -61,8 +61,8 @@ func (s *Server) step(c *registered, ref tokenRef, from, to uint32) Rotation {
 	now := s.cfg.now()
 	return Rotation{
 		ID: ref.grant, ClientID: c.ID, From: from, To: to, KeyID: s.cfg.Keys.Current().ID, At: now,
-		ExpiresAt:       c.policy.RefreshTokenLifetime.after(now),
-		AccessExpiresAt: c.policy.AccessTokenLifetime.after(now),
+		ExpiresAt:       c.policy.RefreshTokenLifetime.After(now),
+		AccessExpiresAt: c.policy.AccessTokenLifetime.After(now),
 	}
 }
 
@@ -158,7 +158,7 @@ func (s *Server) refreshInPlace(ctx context.Context, c *registered, req *tokenRe
 		// The times are of this answer, not of the row, which is purged when the
 		// refresh token has expired: no access token may be promised for longer.
 		grant.RotatedAt = now
-		grant.AccessExpiresAt = capped(capped(c.policy.AccessTokenLifetime.after(now), grant.ExpiresAt), grant.EndsAt)
+		grant.AccessExpiresAt = capped(capped(c.policy.AccessTokenLifetime.After(now), grant.ExpiresAt), grant.EndsAt)
 	}
 	return s.refreshed(grant, c, asked, outcome)
 }

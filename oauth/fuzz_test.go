@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/evergrant/evergrant/oauth"
@@ -259,6 +260,28 @@ func FuzzLegal(f *testing.F) {
 		got := oauth.Legal(s)
 		if !legal.MatchString(got) || utf8.RuneCountInString(s) != len(got) || legal.MatchString(s) && got != s {
 			t.Fatalf("Legal(%q) = %q", s, got)
+		}
+	})
+}
+
+func FuzzParseLifetime(f *testing.F) {
+	for _, seed := range []string{"", "0", "14d", "1h30m", "90s", "1d12h", "-1h", "1.5h", "99999999999d", "0d0s", "2540400h10m10s", "µ", "1d\x00"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		lifetime, err := oauth.ParseLifetime(text)
+		if err != nil {
+			if lifetime != 0 || !strings.Contains(err.Error(), fmt.Sprintf("%q", text)) {
+				t.Errorf("%q: %d, %v", text, lifetime, err)
+			}
+			return
+		}
+		if lifetime == 0 || lifetime < oauth.None || lifetime > 0 && time.Duration(lifetime)%time.Millisecond != 0 {
+			t.Errorf("%q is read as %d", text, lifetime)
+		}
+		again, err := oauth.ParseLifetime(lifetime.String())
+		if err != nil || again != lifetime {
+			t.Errorf("%q is read as %d, printed as %q, and read as %d, %v", text, lifetime, lifetime, again, err)
 		}
 	})
 }

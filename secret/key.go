@@ -24,10 +24,13 @@ const (
 	AccessSeal                  // opaque access tokens
 	AccessID                    // the jti of access tokens, which carries the grant
 	BrowserSeal                 // cookies of sign-in pages
+	TokenSeal                   // tokens that a keeper holds
+	AnswerSeal                  // answers of providers, before they are read
+	ConnectSeal                 // links to the page where an owner connects
 	purposeCount                // not a purpose
 )
 
-var purposeNames = [purposeCount]string{"code-mac", "refresh-mac", "access-seal", "access-id", "browser-seal"}
+var purposeNames = [purposeCount]string{"code-mac", "refresh-mac", "access-seal", "access-id", "browser-seal", "token-seal", "answer-seal", "connect-seal"}
 
 // MACSize is the length of a token's MAC in bytes: 168 bits, above the 160 that
 // RFC 6749 section 10.10 recommends, and a multiple of three so that base64

@@ -10,7 +10,8 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-var purposes = []secret.Purpose{secret.CodeMAC, secret.RefreshMAC, secret.AccessSeal, secret.AccessID, secret.BrowserSeal}
+var purposes = []secret.Purpose{secret.CodeMAC, secret.RefreshMAC, secret.AccessSeal, secret.AccessID, secret.BrowserSeal,
+	secret.TokenSeal, secret.AnswerSeal, secret.ConnectSeal}
 
 // plantedKey is key number 1 of the planted root key.
 func plantedKey(t testing.TB) *secret.Key {
@@ -33,6 +34,9 @@ func TestDerivation(t *testing.T) {
 		secret.AccessSeal:  "a606f9fff079ba4621eaac73f0b3d14f3bc5cbf86c",
 		secret.AccessID:    "7074f62e68e1b0500ed380f7067a38bec51aa32ea3",
 		secret.BrowserSeal: "ce485d67a576265da8b1f9311e1d07db3b327e09bd",
+		secret.TokenSeal:   "c96dc9159fde95b84fc69adf49306f62913876b349",
+		secret.AnswerSeal:  "de47cfca396eb40f6a3c2f64bb8be3958f30918cd1",
+		secret.ConnectSeal: "924a80682563cbce8ef5d238d47f40c4200c7cc971",
 	} {
 		if got := key.MAC(p, []byte("sample")); hex.EncodeToString(got[:]) != want {
 			t.Errorf("the MAC of purpose %d is %x, want %s", p, got, want)
