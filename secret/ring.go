@@ -27,7 +27,9 @@ type KeyStore interface {
 	// AddKey stores a record unless its number is taken; then the error is
 	// ErrKeyExists and nothing changed.
 	AddKey(ctx context.Context, record KeyRecord) error
-	// DeleteKey removes a record; one that is not there is no error.
+	// DeleteKey removes a record; one that is not there is no error. Where
+	// something that the store keeps is still sealed under the key, the error is
+	// ErrKeyInUse and nothing changed.
 	DeleteKey(ctx context.Context, id uint32) error
 }
 
@@ -37,6 +39,7 @@ var (
 	ErrNoKeys     = errors.New("secret: the store has lost all keys")
 	ErrWrongRoot  = errors.New("the root key is not the one that this database was made with")
 	ErrCurrentKey = errors.New("only a retired key can be deleted; this one makes tokens, or is about to")
+	ErrKeyInUse   = errors.New("connections are still sealed under this key; the keeper seals them anew under the newest one: wait until it has")
 )
 
 // Ring is the set of keys that is in force. It is safe for concurrent use.
@@ -187,8 +190,9 @@ func (r *Ring) add(ctx context.Context, lead time.Duration, withRSA bool) (KeyRe
 }
 
 // Delete ends a retired key: what it made is refused from now on. The key that
-// makes tokens, and any number above it, gives ErrCurrentKey; a number that is
-// not in use is no error.
+// makes tokens, and any number above it, gives ErrCurrentKey, and one under
+// which something is still sealed ErrKeyInUse; a number that is not in use is no
+// error.
 func (r *Ring) Delete(ctx context.Context, id uint32) error {
 	if id >= r.Current().ID {
 		return ErrCurrentKey
