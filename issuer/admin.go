@@ -45,6 +45,9 @@ func (a *Admin) SaveClient(ctx context.Context, actor Actor, client Client) (Cli
 	if err := client.Check(); err != nil {
 		return Client{}, err
 	}
+	if err := a.server.checkReserved(client); err != nil {
+		return Client{}, err
+	}
 	if err := a.server.ensureAlgorithm(ctx, client.SigningAlg); err != nil {
 		return Client{}, err
 	}

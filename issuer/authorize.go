@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -164,7 +165,7 @@ func (s *Server) describe(scope oauth.Scope) map[string]string {
 	words := map[string]string{}
 	for _, token := range scope {
 		words[token] = token
-		if known := s.cfg.Scopes[token]; known != "" {
+		if known := cmp.Or(s.cfg.Scopes[token], s.cfg.Reserved[token]); known != "" {
 			words[token] = known
 		}
 	}

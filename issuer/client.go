@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant/oauth"
@@ -19,8 +20,11 @@ type Client struct {
 	RedirectURIs []string          `json:"redirect_uris,omitempty"`
 	GrantTypes   []string          `json:"grant_types"`
 	// Scopes are what the client may ask for. Empty means all that the server
-	// knows.
+	// knows but for the reserved ones.
 	Scopes oauth.Scope `json:"scopes,omitempty"`
+	// Tenant is whose connections of a keeper the client's tokens reach: 1 to 128
+	// of letters, digits and -._~, or "" for the operator's own.
+	Tenant string `json:"tenant,omitempty"`
 	// Introspect lets a resource server introspect tokens of all clients.
 	Introspect bool `json:"introspect,omitempty"`
 	// Trusted spares the resource owner the consent page. Never for a public
@@ -48,6 +52,9 @@ func (c Client) DisplayName() string {
 
 // maxIDLength bounds client ids and user names, in bytes.
 const maxIDLength = 255
+
+// nameCharacters are those that a URL has unescaped (RFC 3986 section 2.3).
+const nameCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 // ErrBadClient is wrapped by errors of Check, whose texts say what to mend.
 var ErrBadClient = errors.New("bad client")
@@ -77,6 +84,9 @@ func (c Client) Check() error {
 		return bad("introspect needs a secret")
 	case c.Public() && c.Trusted:
 		return bad("a public client cannot be trusted: anybody can use its id (RFC 8252 section 8.6)")
+	}
+	if len(c.Tenant) > 128 || strings.Trim(c.Tenant, nameCharacters) != "" {
+		return bad("the tenant must be at most 128 of letters, digits and -._~")
 	}
 	for _, uri := range c.RedirectURIs {
 		if err := oauth.CheckRedirectURI(uri); err != nil {

@@ -27,6 +27,10 @@ type Config struct {
 	// Scopes are the scopes that the server knows, with the words that describe
 	// them to a resource owner. A client may be registered for others.
 	Scopes map[string]string
+	// Reserved are further scopes that the server knows, with the same words, and
+	// gives only to clients that list them by name: never as part of all scopes,
+	// and not to public clients, whose tokens are in the hands of resource owners.
+	Reserved map[string]string
 	// DraftExpiryNames adds refresh_token_timeout and authorization_expires_in
 	// (draft-ietf-oauth-refresh-token-expiration) to token answers.
 	DraftExpiryNames bool
@@ -60,6 +64,11 @@ func (c Config) check() error {
 		return errors.New("issuer: Config.Store is required")
 	case c.Keys == nil:
 		return errors.New("issuer: Config.Keys is required; see secret.OpenRing")
+	}
+	for token := range c.Scopes {
+		if _, reserved := c.Reserved[token]; reserved {
+			return fmt.Errorf("issuer: the scope %s is reserved: list it for the clients that need it, and not among the scopes that all may have", token)
+		}
 	}
 	return c.Policy.Check()
 }

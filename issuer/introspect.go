@@ -37,12 +37,31 @@ func refuseClient(detail string) error {
 	return &Refusal{Cause: CauseClientSecretWrong, Detail: detail}
 }
 
+// Inspect says what an access token is at this moment, and whose it is, for a
+// resource server in the same process. Any other text, a refresh token too, is
+// not active, and then there is no client. The error is the store's.
+func (s *Server) Inspect(ctx context.Context, token string) (oauth.Introspection, Client, error) {
+	seen, err := s.inspectAccess(ctx, token)
+	if err != nil || !seen.Active {
+		return oauth.Introspection{}, Client{}, err
+	}
+	client, err := s.clients.get(ctx, seen.ClientID)
+	if err != nil {
+		return oauth.Introspection{}, Client{}, ignoreNotFound(err)
+	}
+	return seen, client.Client, nil
+}
+
 // inspect says what a token is at this moment. It has no side effect: a reused
 // refresh token that is only looked at convicts nobody.
 func (s *Server) inspect(ctx context.Context, token string) (oauth.Introspection, error) {
 	if ref, err := s.parseRefreshToken(token); err == nil {
 		return s.inspectRefresh(ctx, ref)
 	}
+	return s.inspectAccess(ctx, token)
+}
+
+func (s *Server) inspectAccess(ctx context.Context, token string) (oauth.Introspection, error) {
 	claims, err := s.openAccess(token, s.cfg.now())
 	if err != nil {
 		return oauth.Introspection{}, nil

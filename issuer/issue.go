@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -15,6 +16,17 @@ func (s *Server) allowedScope(c Client) oauth.Scope {
 		return slices.Clone(c.Scopes)
 	}
 	return slices.Sorted(maps.Keys(s.cfg.Scopes))
+}
+
+// checkReserved refuses a public client that lists a reserved scope. The error
+// wraps ErrBadClient.
+func (s *Server) checkReserved(c Client) error {
+	for _, token := range c.Scopes {
+		if _, reserved := s.cfg.Reserved[token]; reserved && c.Public() {
+			return fmt.Errorf("%w %q: the scope %s needs a secret", ErrBadClient, c.ID, token)
+		}
+	}
+	return nil
 }
 
 // requestedScope is the scope that a request for a new grant asks for: all that

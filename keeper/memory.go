@@ -1,0 +1,84 @@
+package keeper
+
+import (
+	"sync"
+	"time"
+)
+
+// staleAfter bounds how long a process serves a token from memory without a look
+// at the store, where another process may have renewed, paused or deleted it.
+const staleAfter = 10 * time.Second
+
+// memory holds published tokens for reading: only those that were read or
+// renewed lately, so that idle connections cost nothing.
+type memory struct {
+	mu     sync.RWMutex
+	tokens map[string]*published
+	sweep  int // at how many entries to look for dead ones
+}
+
+// published is a token that is durable and may be seen.
+type published struct {
+	token Token
+	until time.Time // after which the store is asked
+}
+
+const leastSweep = 1024
+
+// get gives a token that can be served as it is.
+func (m *memory) get(id string, now time.Time, want *Want) (Token, bool) {
+	m.mu.RLock()
+	p := m.tokens[id]
+	m.mu.RUnlock()
+	if p == nil || !now.Before(p.until) || !p.token.serves(now, want) {
+		return Token{}, false
+	}
+	return p.token, true
+}
+
+// last gives a token that the store would be asked about, if it could.
+func (m *memory) last(id string, now time.Time, want *Want) (Token, bool) {
+	m.mu.RLock()
+	p := m.tokens[id]
+	m.mu.RUnlock()
+	if p == nil || !p.token.serves(now, want) {
+		return Token{}, false
+	}
+	return p.token, true
+}
+
+// serves reports whether a token is what is wanted.
+func (t *Token) serves(now time.Time, want *Want) bool {
+	if want.Force || want.After >= t.Generation {
+		return false
+	}
+	return t.ExpiresAt.IsZero() || t.ExpiresAt.Sub(now) >= max(want.MinTTL, 1)
+}
+
+// put publishes a token, unless a newer one is there.
+func (m *memory) put(id string, token Token, now, until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old := m.tokens[id]; old != nil && old.token.Generation > token.Generation {
+		return
+	}
+	if m.tokens == nil {
+		m.tokens, m.sweep = map[string]*published{}, leastSweep
+	}
+	m.tokens[id] = &published{token, until}
+	if len(m.tokens) < m.sweep {
+		return
+	}
+	for id, p := range m.tokens {
+		if end := p.token.ExpiresAt; !now.Before(p.until) && !now.Before(end) { // or nobody knows its end
+			delete(m.tokens, id)
+		}
+	}
+	m.sweep = max(leastSweep, 2*len(m.tokens))
+}
+
+func (m *memory) forget(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tokens, id)
+}
