@@ -22,7 +22,7 @@ const module = "github.com/evergrant/evergrant"
 // those below it and none beside or above it, except where siblings says so.
 var layers = map[string]int{
 	"oauth": 0, "secret": 0,
-	"issuer": 1, "provider": 1, "probe": 1, ".": 1,
+	"issuer": 1, "provider": 1, "probe": 1, ".": 1, "internal/hook": 1,
 	"keeper":       2,
 	"store/sqlite": 3, "store/postgres": 3, "internal/web": 3, "internal/bench": 3,
 	"store/storetest": 3, "providertest": 3,
@@ -39,9 +39,10 @@ var allowed = map[string][]string{
 	"issuer":         {"oauth", "secret"},
 	"provider":       {"oauth", "secret"},
 	"probe":          {"oauth"},
+	"internal/hook":  {"oauth", "secret"},
 	".":              {"oauth", "secret"},
 	"keeper":         {"oauth", "secret", "provider"},
-	"internal/web":   {"oauth", "secret", "issuer", "provider", "keeper"},
+	"internal/web":   {"oauth", "secret", "issuer", "provider", "keeper", "internal/hook"},
 	"internal/bench": {".", "oauth"},
 	"bench":          {"internal/bench", ".", "oauth", "secret"},
 }

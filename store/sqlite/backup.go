@@ -13,8 +13,9 @@ import (
 
 // Backup writes a copy of the database as it is when Backup begins, while
 // others read and write. The copy is a database file without free pages; it
-// holds no credential, but names of users and their grants. It is first made
-// beside the database, with mode 0600, and takes as much room there.
+// holds no credential in clear, but names of users and their grants, and tokens
+// that whoever has the root key can open. It is first made beside the database,
+// with mode 0600, and takes as much room there.
 func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	file, err := os.CreateTemp(filepath.Dir(db.path), filepath.Base(db.path)+".backup-*")
 	if err != nil {

@@ -154,7 +154,7 @@ func TestCheckFindsDamage(t *testing.T) {
 
 	content, err := os.ReadFile(path)
 	check(t, err)
-	for page := 30; page < 40; page++ {
+	for page := 60; page < 70; page++ {
 		copy(content[page*pageSize+8:], bytes.Repeat([]byte{0xa5}, 500))
 	}
 	check(t, os.WriteFile(path, content, 0o600))

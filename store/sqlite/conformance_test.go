@@ -14,9 +14,12 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) func() storetest.Store {
+	storetest.Run(t, func(t *testing.T) func() storetest.Database {
 		path := filepath.Join(t.TempDir(), "evergrant.db")
-		return func() storetest.Store { return open(t, path, Options{}) }
+		return func() storetest.Database {
+			db := open(t, path, Options{})
+			return storetest.Database{Store: db, Keeper: db.Keeper(), Hooks: db}
+		}
 	})
 }
 

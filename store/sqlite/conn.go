@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -101,8 +102,8 @@ func useLog(conn *driver.Conn) error {
 }
 
 // run executes one statement, which the connection keeps prepared, and calls
-// row, which may be nil, for each row. Arguments are int64, int, uint32,
-// string, []byte or nil.
+// row, which may be nil, for each row. Arguments are integers, bool, string,
+// []byte, time.Time, which is stored in milliseconds, or nil.
 func run(conn *driver.Conn, query string, row func(*driver.Stmt) error, args ...any) error {
 	stmt, err := conn.Prepare(query)
 	if err != nil {
@@ -133,6 +134,12 @@ func bind(stmt *driver.Stmt, param int, arg any) {
 		stmt.BindInt64(param, int64(arg))
 	case uint32:
 		stmt.BindInt64(param, int64(arg))
+	case uint64:
+		stmt.BindInt64(param, int64(arg))
+	case bool:
+		stmt.BindBool(param, arg)
+	case time.Time:
+		stmt.BindInt64(param, millis(arg))
 	case string:
 		stmt.BindText(param, arg)
 	case []byte:
@@ -179,19 +186,33 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// errClosed answers whoever comes after Close.
-var errClosed = fmt.Errorf("%w: it is closed", issuer.ErrUnavailable)
+// unavailableError is the error of a database that cannot serve at the moment,
+// in the words of both halves.
+type unavailableError struct{ cause error }
 
-// classify wraps the errors of a database that cannot serve at the moment in
-// issuer.ErrUnavailable and leaves all others as they are.
-func classify(err error) error {
-	if err == nil || errors.Is(err, issuer.ErrUnavailable) {
+func (e unavailableError) Error() string { return "the database is unavailable: " + e.cause.Error() }
+
+func (e unavailableError) Unwrap() []error {
+	return []error{issuer.ErrUnavailable, keeper.ErrUnavailable, e.cause}
+}
+
+func unavailable(err error) error {
+	if errors.Is(err, issuer.ErrUnavailable) {
 		return err
 	}
+	return unavailableError{err}
+}
+
+// errClosed answers whoever comes after Close.
+var errClosed = unavailable(errors.New("it is closed"))
+
+// classify makes errors of a database that cannot serve at the moment
+// unavailable, and leaves all others as they are.
+func classify(err error) error {
 	switch driver.ErrCode(err).ToPrimary() {
 	case driver.ResultBusy, driver.ResultLocked, driver.ResultFull, driver.ResultReadOnly, driver.ResultIOErr,
 		driver.ResultCantOpen, driver.ResultPerm, driver.ResultNoMem, driver.ResultProtocol:
-		return fmt.Errorf("%w: %w", issuer.ErrUnavailable, err)
+		return unavailable(err)
 	}
 	return err
 }

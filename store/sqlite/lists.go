@@ -67,6 +67,8 @@ func eventsQuery(filter issuer.EventFilter) (string, []any) {
 	var c conditions
 	if !filter.Grant.IsZero() {
 		c.add("grant_id = ?", filter.Grant[:])
+	} else {
+		c.add("(connection IS NULL) = 1") // the issuer's half
 	}
 	if filter.ClientID != "" {
 		c.add("client_id = ?", filter.ClientID)
@@ -87,7 +89,10 @@ func eventsQuery(filter issuer.EventFilter) (string, []any) {
 
 // Stats implements [issuer.Lists].
 func (db *DB) Stats(ctx context.Context) (stats issuer.Stats, err error) {
-	tables := []string{"grants", "clients", "users", "revoked_access_tokens", "events", "keys"}
+	tables := []string{
+		"grants", "clients", "users", "revoked_access_tokens", "events", "keys",
+		"connections", "journal", "once", "planned", "deliveries",
+	}
 	query := "SELECT (page_count - freelist_count) * page_size"
 	for _, table := range tables {
 		query += ", (SELECT count(*) FROM " + table + ")"

@@ -25,9 +25,21 @@ const (
 		AND (expires_at <> 0 AND expires_at <= ?2 OR ends_at <> 0 AND ends_at <= ?2)`
 	postpone          = "UPDATE grants SET purge_hour = ?2 WHERE rowid = ?1 AND purge_hour <> ?2"
 	purgeAccessTokens = `DELETE FROM revoked_access_tokens WHERE jti IN
-		(SELECT jti FROM revoked_access_tokens WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)`
-	purgeEvents = `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)`
+		(SELECT jti FROM revoked_access_tokens WHERE expires_at <= ?2 ORDER BY expires_at LIMIT ?1)`
+	purgeNames = "DELETE FROM once WHERE name IN (SELECT name FROM once WHERE until <= ?2 ORDER BY until LIMIT ?1)"
+	// purgeEvents and purgeDeliveries leave what webhooks have not done with yet
+	// until a second time, ?3.
+	purgeEvents = `DELETE FROM events WHERE id IN (SELECT id FROM events
+		WHERE at < ?2 AND (at < ?3 OR id <= ifnull((SELECT event FROM planned WHERE only = 1), id)) ORDER BY at LIMIT ?1)`
+	purgeDeliveries = `DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries
+		WHERE created_at < ?2 AND (created_at < ?3 OR next_at = 0) ORDER BY created_at LIMIT ?1)`
 )
+
+// abandonedFor is how much longer than other events those are kept for which
+// webhooks have not been planned, and deliveries that are neither done nor given
+// up. Webhooks that were taken out of the configuration do not keep them for
+// ever.
+const abandonedFor = 30 * 24 * time.Hour
 
 // Purge implements [issuer.GrantStore]. Other operations are served between
 // its batches. It counts what it deleted even where it fails or the context
@@ -36,17 +48,33 @@ func (db *DB) Purge(ctx context.Context, before, eventsBefore time.Time) (purged
 	if err := db.purgeGrants(ctx, before, &purged.Grants); err != nil {
 		return purged, err
 	}
-	if err := db.purgeRows(ctx, purgeAccessTokens, before, &purged.AccessTokens); err != nil {
-		return purged, err
+	abandoned := eventsBefore.Add(-abandonedFor)
+	var others int // are not counted
+	for _, rows := range []struct {
+		count *int
+		query string
+		times []any
+	}{
+		{&purged.AccessTokens, purgeAccessTokens, []any{before}},
+		{&others, purgeNames, []any{before}},
+		{&others, purgeDeliveries, []any{eventsBefore, abandoned}},
+		{&purged.Events, purgeEvents, []any{eventsBefore, abandoned}},
+	} {
+		if err := db.purgeRows(ctx, rows.count, rows.query, rows.times...); err != nil {
+			return purged, err
+		}
 	}
-	return purged, db.purgeRows(ctx, purgeEvents, eventsBefore, &purged.Events)
+	return purged, nil
 }
 
-func (db *DB) purgeRows(ctx context.Context, query string, before time.Time, count *int) error {
+// purgeRows runs a query that deletes at most purgeBatch rows, its first
+// argument, until nothing is left.
+func (db *DB) purgeRows(ctx context.Context, count *int, query string, times ...any) error {
+	args := append([]any{purgeBatch}, times...)
 	for {
 		changes := 0
 		err := db.writer.do(ctx, func(conn *driver.Conn) error {
-			err := run(conn, query, nil, millis(before), purgeBatch)
+			err := run(conn, query, nil, args...)
 			changes = conn.Changes()
 			return err
 		})

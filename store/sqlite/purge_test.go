@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/hook"
 	"github.com/evergrant/evergrant/issuer"
 	driver "zombiezen.com/go/sqlite"
 )
@@ -110,7 +111,7 @@ func TestPurgeServesOthers(t *testing.T) {
 func TestPurgeFails(t *testing.T) {
 	db := open(t, tempPath(t), Options{})
 	grants := createMany(t, db, 3)
-	for _, table := range []string{"revoked_access_tokens", "events"} {
+	for _, table := range []string{"revoked_access_tokens", "once", "deliveries", "events"} {
 		inWriter(t, db, func(conn *driver.Conn) error {
 			return run(conn, "CREATE TRIGGER no_"+table+" BEFORE DELETE ON "+table+" BEGIN SELECT RAISE(ABORT, 'refused'); END", nil)
 		})
@@ -120,9 +121,29 @@ func TestPurgeFails(t *testing.T) {
 	if err == nil || purged != (issuer.Purged{Grants: 3}) {
 		t.Errorf("%+v, %v", purged, err)
 	}
-	inWriter(t, db, func(conn *driver.Conn) error { return run(conn, "DROP TRIGGER no_revoked_access_tokens", nil) })
-	purged, err = db.Purge(t.Context(), grants[0].ExpiresAt, grants[0].ExpiresAt)
-	if err == nil || purged != (issuer.Purged{AccessTokens: 1}) {
-		t.Errorf("%+v, %v", purged, err)
+	if _, err := db.Keeper().Once(t.Context(), "name", grants[0].CreatedAt, grants[0].CreatedAt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Plan(t.Context(), 0, 1<<40, []hook.Delivery{{Hook: "app", CreatedAt: grants[0].CreatedAt}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		mended string
+		want   issuer.Purged
+	}{
+		{"revoked_access_tokens", issuer.Purged{AccessTokens: 1}},
+		{"once", issuer.Purged{}},
+		{"deliveries", issuer.Purged{}},
+	} {
+		inWriter(t, db, func(conn *driver.Conn) error { return run(conn, "DROP TRIGGER no_"+c.mended, nil) })
+		purged, err = db.Purge(t.Context(), grants[0].ExpiresAt, grants[0].ExpiresAt)
+		if err == nil || purged != c.want {
+			t.Errorf("%s mended: %+v, %v", c.mended, purged, err)
+		}
+		stats, err := db.Stats(t.Context())
+		check(t, err)
+		if stats.Rows[c.mended] != 0 {
+			t.Errorf("%s has %d rows", c.mended, stats.Rows[c.mended])
+		}
 	}
 }

@@ -201,9 +201,19 @@ func (db *DB) AddKey(ctx context.Context, record secret.KeyRecord) error {
 	})
 }
 
-// DeleteKey implements [secret.KeyStore].
+// DeleteKey implements [secret.KeyStore]. What may be sealed under a key are the
+// tokens of connections and the answers in the journal.
 func (db *DB) DeleteKey(ctx context.Context, id uint32) error {
+	const sealed = `SELECT EXISTS (SELECT 1 FROM connections WHERE key_id = ?1 AND key_id > 0)
+		OR EXISTS (SELECT 1 FROM journal WHERE answer_key = ?1 AND answer_key > 0)`
 	return db.writer.do(ctx, func(conn *driver.Conn) error {
+		used, err := number(conn, sealed, id)
+		if err == nil && used != 0 {
+			err = secret.ErrKeyInUse
+		}
+		if err != nil {
+			return err
+		}
 		return run(conn, "DELETE FROM keys WHERE id = ?", nil, id)
 	})
 }

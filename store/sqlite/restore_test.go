@@ -118,7 +118,8 @@ func (d *disaster) restore() {
 		d.t.Fatal(err)
 	}
 	store := must[*sqlite.DB](d.t)(sqlite.Open(d.ctx, databaseIn(d.dir), sqlite.Options{}))
-	if err := errors.Join(store.Restored(d.ctx, d.Now()), store.Close()); err != nil {
+	_, err := store.Restored(d.ctx, d.Now())
+	if err := errors.Join(err, store.Close()); err != nil {
 		d.t.Fatal(err)
 	}
 	d.open()

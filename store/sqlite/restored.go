@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	driver "zombiezen.com/go/sqlite"
@@ -20,6 +21,13 @@ const (
 	redeemCodes = `UPDATE grants SET generation = 1,
 		expires_at = CASE WHEN ends_at <> 0 AND ?2 > ends_at THEN ends_at ELSE ?2 END
 		WHERE revoked_at = 0 AND generation = 0 AND expires_at > ?1`
+	// doubtConnections concerns those whose refresh token may have been sent since
+	// the copy was made. Whether the provider minds, the keeper knows.
+	doubtConnections = `UPDATE connections SET state = 'in_doubt', cause = 'restored', since = ?1, due_at = ?2, updated_at = ?2
+		WHERE state = 'in_doubt' OR state = 'active' AND
+			(refreshable OR number IN (SELECT connection FROM journal WHERE request_id IS NOT NULL))
+		RETURNING id`
+	endLeases = "UPDATE journal SET lease_until = 0 WHERE lease_until > 0"
 )
 
 // Restored prepares a restored copy for what happened between its making and
@@ -29,15 +37,35 @@ const (
 // code that was waiting may have been redeemed: it is spent, and the refresh
 // token that it may have given is good. Who holds no newer token than the copy
 // knows gains the age of the copy as lifetime, and nothing else.
-func (db *DB) Restored(ctx context.Context, now time.Time) error {
-	return db.writer.do(ctx, whole(func(conn *driver.Conn) error {
+//
+// A connection may have been refreshed meanwhile, too, and its refresh token be
+// spent: it is in doubt since the copy was made, and due now, for the keeper to
+// see what can be done. The ids of those are returned, in order. Connections
+// that are paused or wait for their owner stay as they are.
+func (db *DB) Restored(ctx context.Context, now time.Time) ([]string, error) {
+	var doubtful []string // read only after the writer has answered
+	err := db.writer.do(ctx, whole(func(conn *driver.Conn) error {
 		made, err := number(conn, copiedAt)
-		if err != nil || made == 0 {
+		if err != nil {
 			return err
 		}
-		if err := run(conn, extendIdle, nil, made, max(0, millis(now)-made)); err != nil {
+		if made != 0 {
+			if err := run(conn, extendIdle, nil, made, max(0, millis(now)-made)); err != nil {
+				return err
+			}
+			if err := run(conn, redeemCodes, nil, made, now.Add(revokedFor)); err != nil {
+				return err
+			}
+		}
+		if err := run(conn, endLeases, nil); err != nil {
 			return err
 		}
-		return run(conn, redeemCodes, nil, made, millis(now.Add(revokedFor)))
+		doubtful, err = texts(conn, doubtConnections, made, now)
+		return err
 	}))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(doubtful)
+	return doubtful, nil
 }

@@ -2,10 +2,15 @@ package sqlite_test
 
 import (
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/provider"
+	"github.com/evergrant/evergrant/secret"
 	"github.com/evergrant/evergrant/store/sqlite"
 )
 
@@ -45,7 +50,7 @@ func TestRestoredMovesOnWhatMayHaveSlid(t *testing.T) {
 	if err := db.Record(t.Context(), issuer.Event{At: copied, Type: issuer.EventBackedUp, Actor: "operator"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Restored(t.Context(), restored); err != nil {
+	if _, err := db.Restored(t.Context(), restored); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range tests {
@@ -66,6 +71,59 @@ func TestRestoredMovesOnWhatMayHaveSlid(t *testing.T) {
 	}
 }
 
+// TestRestoredPutsConnectionsInDoubt puts connections in each state into a
+// database that was copied at one moment and is restored ten hours later.
+func TestRestoredPutsConnectionsInDoubt(t *testing.T) {
+	copied := time.Date(2026, 5, 1, 2, 0, 0, 0, time.UTC)
+	restored, before := copied.Add(10*time.Hour), copied.Add(-time.Hour)
+	intent := &keeper.Intent{RequestID: "r", Kind: provider.Refresh, SentAt: before}
+	tests := []struct {
+		id      string
+		c       keeper.Connection
+		inDoubt bool
+	}{
+		{"active", keeper.Connection{State: keeper.Active, Refreshable: true, LeaseUntil: copied.Add(time.Minute)}, true},
+		{"active-in-flight", keeper.Connection{State: keeper.Active, Intent: intent}, true},
+		{"active-fixed-access-token", keeper.Connection{State: keeper.Active}, false},
+		{"in-doubt", keeper.Connection{State: keeper.InDoubt, Cause: keeper.CauseAnswerLost, Intent: intent}, true},
+		{"paused", keeper.Connection{State: keeper.Paused, Refreshable: true}, false},
+		{"reauthorize", keeper.Connection{State: keeper.Reauthorize, Cause: keeper.CauseRevoked, Refreshable: true, Intent: intent}, false},
+	}
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "copy.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var want []string
+	for i := range tests {
+		c := &tests[i].c
+		c.ID, c.Provider, c.Since, c.DueAt, c.CreatedAt, c.UpdatedAt = tests[i].id, "acme", before, before, before, before
+		c.Tokens, c.Generation = secret.Sealed{KeyID: 1, Data: []byte("tokens")}, 3
+		if err := db.Keeper().Create(t.Context(), *c, keeper.Event{At: copied, Type: keeper.EventCreated, Connection: c.ID, Actor: "keeper"}); err != nil {
+			t.Fatal(err)
+		}
+		if c.Fence = uint64(before.UnixMilli()); tests[i].inDoubt {
+			want = append(want, c.ID)
+			c.State, c.Cause, c.Since, c.DueAt, c.UpdatedAt = keeper.InDoubt, keeper.CauseRestored, copied, restored, restored
+		}
+		c.LeaseUntil = time.Time{}
+	}
+	slices.Sort(want)
+	ids, err := db.Restored(t.Context(), restored)
+	if err != nil || !slices.Equal(ids, want) {
+		t.Fatalf("in doubt are %q (%v), want %q", ids, err, want)
+	}
+	for _, test := range tests {
+		if got, err := db.Keeper().Connection(t.Context(), test.id); err != nil || !reflect.DeepEqual(got, test.c) {
+			t.Errorf("got %+v (%v), want %+v", got, err, test.c)
+		}
+	}
+	due, err := db.Keeper().Due(t.Context(), restored, 10)
+	if err != nil || len(due) != len(tests) {
+		t.Errorf("due are %+v, %v", due, err)
+	}
+}
+
 // TestRestoredWithoutEvents leaves a copy alone whose age nothing tells.
 func TestRestoredWithoutEvents(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "copy.db"), sqlite.Options{})
@@ -73,7 +131,32 @@ func TestRestoredWithoutEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.Restored(t.Context(), time.Now()); err != nil {
+	ids, err := db.Restored(t.Context(), time.Now())
+	if err != nil || len(ids) != 0 {
+		t.Fatal(ids, err)
+	}
+}
+
+// TestRestoredOfUnknownAge puts connections in doubt since ever where nothing
+// tells the age of a copy, so that no replay window is open.
+func TestRestoredOfUnknownAge(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "copy.db"), sqlite.Options{})
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer db.Close()
+	now := time.Date(2026, 5, 1, 2, 0, 0, 0, time.UTC)
+	c := keeper.Connection{ID: "c", Provider: "acme", State: keeper.Active, Refreshable: true, CreatedAt: now, Since: now}
+	if err := db.Keeper().Create(t.Context(), c, keeper.Event{At: now, Actor: "keeper"}); err != nil {
+		t.Fatal(err)
+	}
+	if purged, err := db.Purge(t.Context(), now, now.Add(time.Hour)); err != nil || purged.Events != 1 {
+		t.Fatal(purged, err)
+	}
+	if ids, err := db.Restored(t.Context(), now); err != nil || len(ids) != 1 {
+		t.Fatal(ids, err)
+	}
+	if got, err := db.Keeper().Connection(t.Context(), "c"); err != nil || got.State != keeper.InDoubt || !got.Since.IsZero() {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -76,9 +76,113 @@ CREATE TABLE keys (
 ) STRICT;
 `
 
+// schema2 adds the keeper's and the webhooks' tables.
+//
+// A refresh at a provider is four durable writes. The first three, lease, intent
+// and answer, change the row of the journal alone, which is small until the
+// answer comes; the tokens, which may fill pages of their own, are written by the
+// commit alone. What a commit does not change stands in no other index than
+// connections_due. The journal's rows are those of connections by number, which
+// VACUUM keeps because it has a name.
+//
+// connections_provider begins with the provider and then has one run of ids for
+// each of the few states: lists by provider, by state or by both read such runs
+// and merge them, as does what is due by provider and what is sealed by key.
+//
+// The keeper's events have a connection, ” where they are of a provider, and
+// the issuer's have none; events_half has the ids of each half in order. Their
+// owner is the subject.
+const schema2 = `
+CREATE TABLE connections (
+	number             INTEGER PRIMARY KEY,
+	id                 TEXT NOT NULL UNIQUE,
+	provider           TEXT NOT NULL,
+	tenant             TEXT NOT NULL,
+	owner              TEXT NOT NULL,
+	state              TEXT NOT NULL,
+	cause              TEXT NOT NULL,
+	since              INTEGER NOT NULL,
+	background         TEXT NOT NULL,
+	params             TEXT NOT NULL,
+	metadata           TEXT NOT NULL,
+	scope              TEXT NOT NULL,
+	asked              TEXT NOT NULL,
+	token_type         TEXT NOT NULL,
+	generation         INTEGER NOT NULL,
+	issued_at          INTEGER NOT NULL,
+	expires_at         INTEGER NOT NULL,
+	refresh_expires_at INTEGER NOT NULL,
+	ends_at            INTEGER NOT NULL,
+	refreshable        INTEGER NOT NULL,
+	rotates            INTEGER NOT NULL,
+	due_at             INTEGER NOT NULL,
+	attempt            INTEGER NOT NULL,
+	class              TEXT NOT NULL,
+	error              TEXT NOT NULL,
+	warned_at          INTEGER NOT NULL,
+	created_at         INTEGER NOT NULL,
+	updated_at         INTEGER NOT NULL,
+	key_id             INTEGER NOT NULL,
+	tokens             BLOB
+) STRICT;
+CREATE INDEX connections_due ON connections (provider, due_at, id) WHERE due_at > 0;
+CREATE INDEX connections_provider ON connections (provider, state, id);
+CREATE INDEX connections_owner ON connections (owner, id) WHERE owner <> '';
+CREATE INDEX connections_tenant ON connections (tenant, id) WHERE tenant <> '';
+CREATE INDEX connections_key ON connections (key_id, id);
+
+CREATE TABLE journal (
+	connection  INTEGER PRIMARY KEY,
+	fence       INTEGER NOT NULL,
+	lease_until INTEGER NOT NULL,
+	request_id  TEXT,
+	kind        TEXT,
+	renews      INTEGER,
+	sent_at     INTEGER,
+	deadline    INTEGER,
+	answer_key  INTEGER,
+	answer      BLOB
+) STRICT;
+CREATE INDEX journal_key ON journal (answer_key) WHERE answer_key > 0;
+
+CREATE TABLE once (name TEXT PRIMARY KEY NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX once_until ON once (until);
+
+ALTER TABLE events ADD COLUMN connection TEXT;
+ALTER TABLE events ADD COLUMN provider TEXT NOT NULL DEFAULT '';
+ALTER TABLE events ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE events ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN class TEXT NOT NULL DEFAULT '';
+CREATE INDEX events_half ON events ((connection IS NULL));
+CREATE INDEX events_connection ON events (connection) WHERE connection IS NOT NULL;
+CREATE INDEX events_provider ON events (provider) WHERE provider <> '';
+CREATE INDEX events_tenant ON events (tenant) WHERE tenant <> '';
+
+CREATE TABLE planned (
+	only  INTEGER PRIMARY KEY CHECK (only = 1),
+	event INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE deliveries (
+	id         INTEGER PRIMARY KEY AUTOINCREMENT,
+	hook       TEXT NOT NULL,
+	event      INTEGER NOT NULL,
+	type       TEXT NOT NULL,
+	body       BLOB NOT NULL,
+	created_at INTEGER NOT NULL,
+	attempts   INTEGER NOT NULL,
+	next_at    INTEGER NOT NULL,
+	done_at    INTEGER NOT NULL,
+	status     INTEGER NOT NULL,
+	error      TEXT NOT NULL
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (hook, next_at) WHERE next_at > 0;
+CREATE INDEX deliveries_created ON deliveries (created_at);
+`
+
 // migrations are the steps from an empty file to the present layout; step i
 // leads to version i+1. Released steps are never edited.
-func migrations() []string { return []string{schema1} }
+func migrations() []string { return []string{schema1, schema2} }
 
 // Errors of Open and Check. Their texts say what to do.
 var (

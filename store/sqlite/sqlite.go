@@ -1,4 +1,5 @@
-// Package sqlite keeps what an [issuer.Server] persists in one SQLite file.
+// Package sqlite keeps what an [issuer.Server], a [keeper.Keeper] and webhooks
+// persist in one SQLite file.
 //
 // # How a write becomes durable
 //
@@ -10,8 +11,9 @@
 // go to connections of their own and never wait for a write (readers.go). The
 // log is moved into the file by a third goroutine (checkpoint.go).
 //
-// A refresh is one UPDATE of one row that touches no index, and so one page in
-// the log. Nothing grows by it.
+// A refresh by a client is one UPDATE of one row that touches no index, and so
+// one page in the log. Nothing grows by it. A refresh at a provider is four such
+// writes, of which only the last one moves the tokens (schema.go).
 //
 // # The driver, and what was measured
 //
@@ -47,6 +49,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/evergrant/evergrant/internal/hook"
 	"github.com/evergrant/evergrant/issuer"
 	driver "zombiezen.com/go/sqlite"
 )
@@ -64,7 +67,8 @@ type Options struct {
 	Step func(name string)
 }
 
-// DB is an open database: an [issuer.Store] and [issuer.Lists]. It is safe for
+// DB is an open database: an [issuer.Store], an [issuer.Lists] and a
+// [hook.Store]; what the keeper persists is behind [DB.Keeper]. It is safe for
 // concurrent use, and so is one file for several processes.
 type DB struct {
 	path    string
@@ -77,6 +81,7 @@ type DB struct {
 var (
 	_ issuer.Store = (*DB)(nil)
 	_ issuer.Lists = (*DB)(nil)
+	_ hook.Store   = (*DB)(nil)
 )
 
 // Open opens the database file at path, which it creates with mode 0600 where

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/evergrant/evergrant/issuer"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -220,7 +219,7 @@ func (w *writer) commit(batch []*operation) {
 }
 
 // transact runs a batch in one transaction. An error means that nothing of it
-// was done, and wraps issuer.ErrUnavailable.
+// was done, and that the database is unavailable.
 func (w *writer) transact(batch []*operation) error {
 	if err := w.connect(); err != nil {
 		return err
@@ -290,7 +289,7 @@ func (w *writer) connect() error {
 		return unavailable(err)
 	}
 	if !os.SameFile(file, w.file) {
-		return fmt.Errorf("%w: %s was replaced while in use: restart", issuer.ErrUnavailable, w.path)
+		return unavailable(fmt.Errorf("%s was replaced while in use: restart", w.path))
 	}
 	conn, err := openWriter(w.path)
 	if err != nil {
@@ -298,13 +297,6 @@ func (w *writer) connect() error {
 	}
 	w.conn = conn
 	return nil
-}
-
-func unavailable(err error) error {
-	if errors.Is(err, issuer.ErrUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", issuer.ErrUnavailable, err)
 }
 
 // whole makes an operation of several statements atomic within its batch: where
@@ -323,6 +315,19 @@ func whole(f func(*driver.Conn) error) func(*driver.Conn) error {
 		}
 		return errors.Join(err, run(conn, "RELEASE operation", nil))
 	}
+}
+
+// when runs f, an operation that says whether it did something, as a whole.
+func (db *DB) when(ctx context.Context, f func(*driver.Conn) (bool, error)) (bool, error) {
+	did := false // read only after the writer has answered
+	err := db.writer.do(ctx, whole(func(conn *driver.Conn) (err error) {
+		did, err = f(conn)
+		return err
+	}))
+	if err != nil {
+		return false, err
+	}
+	return did, nil
 }
 
 // close answers what waits and ends the goroutine and the connection. Being the

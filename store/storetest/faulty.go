@@ -19,15 +19,34 @@ type Faulty struct {
 }
 
 func (f Faulty) write(method string, apply func() error) error {
-	if f.Before != nil {
-		if err := f.Before(method); err != nil {
+	return faulted(f.Before, f.After, method, apply)
+}
+
+// faulted calls a method between its two faults.
+func faulted(before, after func(string) error, method string, apply func() error) error {
+	if before != nil {
+		if err := before(method); err != nil {
 			return err
 		}
 	}
-	if err := apply(); err != nil || f.After == nil {
+	if err := apply(); err != nil || after == nil {
 		return err
 	}
-	return f.After(method)
+	return after(method)
+}
+
+// faultedAnswer is faulted for a method that answers: with an error it gives the
+// zero value.
+func faultedAnswer[T any](before, after func(string) error, method string, apply func() (T, error)) (answer T, err error) {
+	err = faulted(before, after, method, func() (err error) {
+		answer, err = apply()
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return answer, nil
 }
 
 // CreateGrant implements [issuer.GrantStore].

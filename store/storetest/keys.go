@@ -13,6 +13,7 @@ func keyCases() []contract {
 		{"a number that is taken is ErrKeyExists and nothing changes", keyExists},
 		{"a deleted key is gone, and one that is not there is no error", keyIsDeleted},
 		{"a ring can be opened, rotated and opened again", ringWorks},
+		{"a ring keeps a key under which something is sealed", ringKeepsKey},
 	}
 }
 
@@ -76,4 +77,25 @@ func ringWorks(f *fixture) {
 	f.equal(again.Current().ID, uint32(2))
 	_, err = secret.OpenRing(f.Context(), secret.NewRoot(), f.Store, start, false)
 	f.is(err, secret.ErrWrongRoot)
+}
+
+func ringKeepsKey(f *fixture) {
+	ring, err := secret.OpenRing(f.Context(), secret.NewRoot(), f.Store, start, false)
+	f.ok(err)
+	c := idle("c")
+	c.Tokens = ring.Seal(secret.TokenSeal, []byte("tokens"), []byte("c"))
+	c = f.keep(c)
+	_, err = ring.Rotate(f.Context(), 0, false)
+	f.ok(err)
+	f.is(ring.Delete(f.Context(), 1), secret.ErrKeyInUse)
+	tokens, err := ring.Open(secret.TokenSeal, f.connection("c").Tokens, []byte("c"))
+	f.ok(err)
+	f.equal(string(tokens), "tokens")
+
+	c = f.lease("c", start())
+	c.Tokens = ring.Seal(secret.TokenSeal, tokens, []byte("c"))
+	f.commit(c)
+	f.ok(ring.Delete(f.Context(), 1))
+	_, err = ring.Key(1)
+	f.is(err, secret.ErrUnknownKey)
 }

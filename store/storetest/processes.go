@@ -63,7 +63,7 @@ func seesOthers(f *fixture) {
 }
 
 func raceAcross(f *fixture) {
-	stores := []Store{f.Store, f.open()}
+	stores := []Database{f.Database, f.open()}
 	defer stores[1].Close()
 	g := f.create(newGrant())
 	won := make(chan bool, racers)
@@ -100,6 +100,6 @@ func closedStore(f *fixture) {
 		}
 		f.is(err, issuer.ErrUnavailable)
 	}
-	f.Store = f.open()
+	f.Database = f.open()
 	f.equal(f.grant(g.ID), g)
 }

@@ -56,7 +56,7 @@ func purgeBoundaries(f *fixture) {
 	}
 	for _, c := range cases {
 		f.Run(c.name, func(t *testing.T) {
-			f := &fixture{T: t, Store: f.Store}
+			f := &fixture{T: t, Database: f.Database}
 			g := newGrant()
 			g.ExpiresAt, g.EndsAt, g.AccessExpiresAt = c.expires, c.ends, c.access
 			f.create(g)

@@ -67,7 +67,7 @@ func stepIsRefused(f *fixture) {
 	}
 	for _, c := range cases {
 		f.Run(c.name, func(t *testing.T) {
-			f := &fixture{T: t, Store: f.Store}
+			f := &fixture{T: t, Database: f.Database}
 			g := newGrant()
 			if c.grant != nil {
 				c.grant(&g)

@@ -1,7 +1,7 @@
 // Package storetest is the one suite that every database of Evergrant passes:
-// each subtest is a sentence of the contract of [issuer.Store] or
-// [issuer.Lists]. [Faulty] makes a store fail on request, for tests of what
-// stands above it.
+// each subtest is a sentence of the contract of [issuer.Store], [issuer.Lists],
+// [keeper.Store], [keeper.Lists] or [hook.Store]. [Faulty], [FaultyKeeper] and
+// [FaultyHooks] make a store fail on request, for tests of what stands above it.
 package storetest
 
 import (
@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/hook"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
 )
@@ -24,10 +26,23 @@ type Store interface {
 	Close() error
 }
 
+// Keeper is what a database offers to the keeper.
+type Keeper interface {
+	keeper.Store
+	keeper.Lists
+}
+
+// Database is an open database as each part of a server sees it.
+type Database struct {
+	Store  // its Close closes all
+	Keeper Keeper
+	Hooks  hook.Store
+}
+
 // Run runs the suite. For each subtest, fresh prepares an empty database and
 // returns a function that opens it, and may be called again: after the first
-// store was closed, or beside it, as another process would.
-func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
+// one was closed, or beside it, as another process would.
+func Run(t *testing.T, fresh func(t *testing.T) (open func() Database)) {
 	groups := []struct {
 		name  string
 		cases []contract
@@ -43,13 +58,20 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 		{"Lists", listCases()},
 		{"Events", eventCases()},
 		{"Processes", processCases()},
+		{"Connection", connectionCases()},
+		{"Lease", leaseCases()},
+		{"ConnectionRaces", connectionRaceCases()},
+		{"ConnectionLists", connectionListCases()},
+		{"KeeperEvents", keeperEventCases()},
+		{"KeeperPurge", keeperPurgeCases()},
+		{"Hooks", hookCases()},
 	}
 	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
 				t.Run(c.sentence, func(t *testing.T) {
 					f := &fixture{T: t, open: fresh(t)}
-					f.Store = f.open()
+					f.Database = f.open()
 					t.Cleanup(func() { f.Store.Close() })
 					c.check(f)
 				})
@@ -64,18 +86,18 @@ type contract struct {
 	check    func(*fixture)
 }
 
-// fixture is what a check works with: its test and an open store.
+// fixture is what a check works with: its test and an open database.
 type fixture struct {
 	*testing.T
-	Store
-	open func() Store
+	Database
+	open func() Database
 }
 
-// reopen closes the store and opens the same database anew.
+// reopen closes the database and opens it anew.
 func (f *fixture) reopen() {
 	f.Helper()
 	f.ok(f.Store.Close())
-	f.Store = f.open()
+	f.Database = f.open()
 }
 
 // ok ends the test where there is an error.
