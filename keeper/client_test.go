@@ -114,7 +114,7 @@ func TestClient(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w, api, url := apiWorld(t, tt.change)
 			client := w.k.Client(t.Context(), "one")
-			if got := read(t, must[*http.Response](t)(client.Get(url + "/x?y=1"))); got != "200 yes" {
+			if got := read(t, must[*http.Response](t)(client.Get(url+"/x?y=1"))); got != "200 yes" {
 				t.Errorf("got %s", got)
 			}
 			if got := api.log(); !slices.Equal(got, []string{tt.want}) {
@@ -232,13 +232,13 @@ func TestClientKeepsTheToken(t *testing.T) {
 	server := httptest.NewServer(elsewhere)
 	defer server.Close()
 	client := w.k.Client(t.Context(), "one")
-	if got := read(t, must[*http.Response](t)(client.Get(url + "/away?to=" + server.URL + "/trap"))); got != "401 no" {
+	if got := read(t, must[*http.Response](t)(client.Get(url+"/away?to="+server.URL+"/trap"))); got != "401 no" {
 		t.Errorf("got %s", got)
 	}
 	if got := elsewhere.log(); !slices.Equal(got, []string{`GET /trap  none "" `}) {
 		t.Errorf("the other host was asked %q", got)
 	}
-	if got := read(t, must[*http.Response](t)(client.Get(url + "/away?to=/home"))); got != "200 yes" {
+	if got := read(t, must[*http.Response](t)(client.Get(url+"/away?to=/home"))); got != "200 yes" {
 		t.Errorf("got %s", got)
 	}
 	if got := api.log(); got[len(got)-1] != `GET /home Bearer alive "" ` || w.sims["single"].Stats().Requests[provider.Refresh] != 0 {
@@ -247,7 +247,7 @@ func TestClientKeepsTheToken(t *testing.T) {
 	// Back from elsewhere it is the host that was asked first, but who sent the
 	// browser there may have been the other one.
 	back := server.URL + "/away?to=" + url + "/back"
-	read(t, must[*http.Response](t)(client.Get(url + "/away?to=" + back)))
+	read(t, must[*http.Response](t)(client.Get(url+"/away?to="+back)))
 	if got := api.log(); !strings.HasPrefix(got[len(got)-1], "GET /back ") || !strings.Contains(got[len(got)-1], " none ") {
 		t.Errorf("asked %q", got)
 	}

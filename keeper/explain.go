@@ -29,7 +29,7 @@ func (k *Keeper) Explain(ctx context.Context, id string) (Explanation, error) {
 	}
 	e := Explanation{Connection: c, Cause: string(c.Cause), Events: append([]Event{}, events...)}
 	now := k.now()
-	e.Alive = alive(&c, need{}, now)
+	e.Alive = c.State != Reauthorize && alive(&c, need{}, now)
 	e.Verdict = explained(&c, now)
 	_, unknown := k.provider(c.Provider)
 	if c.State == Active && c.Attempt == 0 && unknown == nil && (e.Alive || c.Refreshable) {

@@ -117,7 +117,10 @@ func (k *Keeper) event(c *Connection, eventType string) Event {
 
 func (k *Keeper) expiring(c *Connection) Event {
 	event := k.event(c, EventExpiring)
-	event.Detail = "Whatever is renewed, the grant ends at " + c.EndsAt.UTC().Format(time.RFC3339) + ": ask the owner to connect again before."
+	event.Detail = "Whatever is renewed, the grant ends at " + stamp(c.EndsAt) + ": ask the owner to connect again before."
+	if !c.Refreshable {
+		event.Detail = "There is nothing to renew the access token by, and it ends at " + stamp(sooner(c.ExpiresAt, c.EndsAt)) + ": ask the owner to connect again before."
+	}
 	return event
 }
 

@@ -34,16 +34,42 @@ func (w *work) settle(ctx context.Context, answer provider.Answer) error {
 	case failure.Outcome == provider.Unknown:
 		return w.lost(ctx, failure)
 	}
-	switch failure.Class = w.verdict(failure.Class); failure.Class {
+	failure.Class = w.verdict(failure.Class)
+	if w.c.Intent.Kind == provider.Reminting && failure.Class != provider.Transient && failure.Class != provider.Throttled {
+		if done, err := w.notReminted(ctx); done {
+			return err
+		}
+	}
+	switch failure.Class {
 	case provider.Revoked, provider.Replayed, provider.RefreshTokenExpired:
 		if again := w.withoutOwner(); again != "" && w.c.Intent.Kind == provider.Refresh {
+			w.refused = failure
 			return w.spend(ctx, again, w.c.Intent.SentAt.Add(-time.Second)) // the refresh token is not sent again, whatever comes
+		}
+		if w.held.Spent && failure.Class == provider.Revoked && w.c.Intent.Kind == provider.Refresh {
+			return w.end(ctx, CauseNoRefreshToken) // it was good for one use, and the access token lives on
 		}
 		return w.reauthorize(ctx, Cause(failure.Class), failure)
 	case provider.ConsentRequired:
 		return w.reauthorize(ctx, CauseConsentRequired, failure)
 	}
 	return w.fail(ctx, failure, w.before)
+}
+
+// notReminted handles the refusal of a re-mint that was the way out of another
+// failure: some providers re-mint only by arrangement. It says nothing about the
+// app or the definition then. done is false where there was no other failure.
+func (w *work) notReminted(ctx context.Context) (done bool, err error) {
+	switch intent := w.c.Intent; {
+	case w.refused != nil:
+		w.told = errUnused
+		return true, w.reauthorize(ctx, Cause(w.refused.Class), w.refused)
+	case w.inDoubtBefore(intent):
+		w.told = errUnused
+		w.c.Intent = w.earlier(intent)
+		return true, w.doubt(ctx)
+	}
+	return false, nil
 }
 
 // verdict is what invalid_grant means, by what the journal and the clock know.
@@ -92,6 +118,7 @@ func (w *work) renewed(kind provider.Kind, tokens provider.Tokens) held {
 	keeps := kind == provider.Refresh || kind == provider.Exchange && w.c.State != Reauthorize
 	if h.RefreshToken.Empty() && keeps {
 		h.RefreshToken = w.held.RefreshToken
+		h.Spent = w.held.Spent || kind == provider.Refresh && !tokens.AccessToken.Empty() && w.p.Definition().RefreshToken.Rotation != provider.RotationFixed
 	}
 	for name, token := range w.held.Extra {
 		if _, renewed := h.Extra[name]; !renewed && kind == provider.Refresh {
@@ -118,7 +145,7 @@ func (w *work) take(next *Connection, kind provider.Kind, answer provider.Answer
 	next.Params = merged(merged(old.Params, w.params), tokens.Params)
 	next.Metadata = merged(merged(old.Metadata, w.metadata), tokens.Kept)
 	next.RefreshExpiresAt = refreshExpiry(def, answer.SentAt, tokens, h)
-	next.Refreshable = !h.RefreshToken.Empty() || w.withoutOwner() != "" || !w.p.SendsRefreshToken()
+	next.Refreshable = !h.RefreshToken.Empty() && !certainlySpent(h, def) || w.withoutOwner() != "" || !w.p.SendsRefreshToken()
 	if kind != provider.Refresh || old.EndsAt.IsZero() {
 		next.EndsAt, next.WarnedAt = time.Time{}, time.Time{}
 		if def.RefreshToken.Lifetime > 0 {
@@ -155,6 +182,12 @@ func (w *work) take(next *Connection, kind provider.Kind, answer provider.Answer
 			events = append(events, event)
 		}
 		next.Scope = tokens.Scope
+		if asked := w.asks(kind); kind != provider.Refresh {
+			next.Asked = nil
+			if !next.Scope.Covers(asked) {
+				next.Asked = asked
+			}
+		}
 	}
 	next.DueAt = w.k.due(next, w.p)
 	return events
@@ -181,6 +214,12 @@ func refreshExpiry(def *provider.Definition, issued time.Time, tokens provider.T
 		return issued.Add(time.Duration(known.IdleLifetime))
 	}
 	return time.Time{}
+}
+
+// certainlySpent reports whether a refresh token need not be sent again, because
+// it was used and the provider documents that each is good for one use.
+func certainlySpent(h held, def *provider.Definition) bool {
+	return h.Spent && def.RefreshToken.Rotation != provider.RotationFixed && def.Facts["refresh_token.rotation"].Known == provider.KnownRead
 }
 
 func changed(old, renewed held) bool {
@@ -311,6 +350,7 @@ func (w *work) reauthorize(ctx context.Context, cause Cause, failure *provider.E
 // its access token lives, and then needs its owner.
 func (w *work) end(ctx context.Context, cause Cause) error {
 	next := w.c
+	next.Intent, next.Refreshable = nil, false
 	living := w.k.now().Before(next.ExpiresAt)
 	if next.ExpiresAt.IsZero() && !next.IssuedAt.IsZero() {
 		// One refusal at the API is not the end of a token that has none.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
 )
 
@@ -170,9 +171,10 @@ type work struct {
 	need need
 	told error // the last outcome at the provider: nil, a *provider.Error, or errUnused
 
-	before      *Intent // what was open when the intent of c was made
-	requestID   string  // of the last request
-	interrupted bool    // a process ended while a refresh token was on its way
+	before      *Intent         // what was open when the intent of c was made
+	requestID   string          // of the last request
+	interrupted bool            // a process ended while a refresh token was on its way
+	refused     *provider.Error // the refresh token was, and a re-mint is the way out
 
 	// Of an exchange: what the redirect told, and who asked.
 	params   map[string]string
@@ -235,6 +237,7 @@ func (w *work) way(now time.Time) (provider.Kind, Cause) {
 		// The access token is what is exchanged, and it is over.
 	case certainlyOver(&w.c, def, now):
 		reason = CauseRefreshTokenExpired
+	case usesRefreshToken && !w.c.Refreshable: // used, and no other came for it
 	case def.RefreshToken.Rotation != provider.RotationNone || !usesRefreshToken:
 		return provider.Refresh, ""
 	}
@@ -287,14 +290,24 @@ func (w *work) spendCall(ctx context.Context, call provider.Call, firstSent time
 }
 
 func (w *work) call(kind provider.Kind) provider.Call {
-	scope := w.c.Asked
-	if scope == nil {
-		scope = w.c.Scope
-	}
 	return provider.Call{
-		Kind: kind, Params: w.c.Params, Owner: w.c.Owner, Scope: scope,
+		Kind: kind, Params: w.c.Params, Owner: w.c.Owner, Scope: w.asks(kind),
 		AccessToken: w.held.AccessToken, RefreshToken: w.held.RefreshToken,
 	}
+}
+
+// asks is the scope that a request asks for: a refresh what was granted, since
+// more is refused (RFC 6749 section 6), and the others what was asked for first.
+func (w *work) asks(kind provider.Kind) oauth.Scope {
+	switch {
+	case kind == provider.Exchange: // the authorization request did
+		return w.p.Scopes()
+	case kind != provider.Refresh && w.c.Asked != nil:
+		return w.c.Asked
+	case w.c.Scope != nil:
+		return w.c.Scope
+	}
+	return w.p.Scopes()
 }
 
 // read reads an answer, for its error.

@@ -68,22 +68,24 @@ func (k *Keeper) resealAll(ctx context.Context) error {
 			return errors.Join(err, k.tellResealed(ctx, key, done, failed))
 		}
 		for _, id := range ids {
-			ok, err := k.reseal(ctx, id, key)
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case err != nil:
-				failed++
-				k.cfg.Log.Error("a connection was not sealed under the newest key", "connection", id, "error", err)
-			case ok:
-				done++
-				k.resealed.Lock()
-				k.resealed.Done, k.resealed.Left = k.resealed.Done+1, max(0, k.resealed.Left-1)
-				k.resealed.Unlock()
-			}
 			if err := sleep(ctx, resealPause); err != nil {
 				return err
 			}
+			did, err := k.reseal(ctx, id, key)
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, errOnItsWay):
+				continue
+			case err != nil:
+				failed++
+				k.cfg.Log.Error("a connection was not sealed under the newest key", "connection", id, "error", err)
+				continue
+			}
+			done += did
+			k.resealed.Lock()
+			k.resealed.Done, k.resealed.Left = k.resealed.Done+did, max(0, k.resealed.Left-1)
+			k.resealed.Unlock()
 		}
 		after = ids[len(ids)-1]
 	}
@@ -118,13 +120,16 @@ func (k *Keeper) tellResealed(ctx context.Context, key uint32, done, failed int)
 	return err
 }
 
-// reseal seals one row under the newest key, under its lease. It reports whether
-// that changed anything: a row with a request on its way is left for later,
-// since its answer comes beside the lease.
-func (k *Keeper) reseal(ctx context.Context, id string, key uint32) (bool, error) {
-	_, err := k.change(ctx, id, func(c *Connection) ([]Event, error) {
-		if c.Intent != nil && c.Intent.Answer.Empty() {
-			return nil, errUnchanged
+// errOnItsWay says that a request for a connection is on its way: its answer
+// comes beside the lease, so the row is left for later.
+var errOnItsWay = errors.New("a request is on its way")
+
+// reseal seals one row under the newest key, under its lease. It gives 1, or 0
+// where another process did it or the row is gone.
+func (k *Keeper) reseal(ctx context.Context, id string, key uint32) (did int, err error) {
+	_, err = k.change(ctx, id, func(c *Connection) ([]Event, error) {
+		if c.Intent != nil && c.Intent.Answer.Empty() && k.now().Before(c.Intent.Deadline) {
+			return nil, errOnItsWay
 		}
 		old := *c
 		if !c.Tokens.Empty() && c.Tokens.KeyID < key {
@@ -134,7 +139,7 @@ func (k *Keeper) reseal(ctx context.Context, id string, key uint32) (bool, error
 			}
 			k.sealTokens(c, h)
 		}
-		if c.Intent != nil && c.Intent.Answer.KeyID < key {
+		if c.Intent != nil && !c.Intent.Answer.Empty() && c.Intent.Answer.KeyID < key {
 			answer, err := k.openAnswer(c.ID, c.Intent.RequestID, c.Intent.Answer)
 			if err != nil {
 				return nil, err
@@ -148,8 +153,11 @@ func (k *Keeper) reseal(ctx context.Context, id string, key uint32) (bool, error
 		}
 		return nil, nil
 	})
-	if errors.Is(err, errUnchanged) || errors.Is(err, ErrNotFound) {
-		return false, nil
+	switch {
+	case err == nil:
+		return 1, nil
+	case errors.Is(err, errUnchanged) || errors.Is(err, ErrNotFound):
+		return 0, nil
 	}
-	return err == nil, err
+	return 0, err
 }

@@ -64,7 +64,7 @@ func (w *work) resolve(ctx context.Context) (done bool, err error) {
 		case !never && intent.Kind == provider.Refresh:
 			w.interrupted = true
 		case w.inDoubtBefore(intent): // not by this request, but by an earlier one
-			w.c.Intent = &Intent{Kind: provider.Refresh, Generation: intent.Generation, SentAt: intent.SentAt, Deadline: intent.Deadline}
+			w.c.Intent = w.earlier(intent)
 		default:
 			w.c.Intent = nil // it spent nothing, or nothing that cannot be asked for again
 		}
@@ -79,6 +79,11 @@ func (w *work) resolve(ctx context.Context) (done bool, err error) {
 		return true, w.spend(ctx, w.withoutOwner(), spentSince(&w.c))
 	}
 	return true, w.doubt(ctx)
+}
+
+// earlier is the doubt that there was before the request of an intent.
+func (w *work) earlier(intent *Intent) *Intent {
+	return &Intent{Kind: provider.Refresh, Generation: intent.Generation, SentAt: intent.SentAt, Deadline: intent.Deadline}
 }
 
 // inDoubtBefore reports whether the refresh token was sent before the request of

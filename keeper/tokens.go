@@ -13,6 +13,9 @@ type held struct {
 	AccessToken  secret.Text
 	RefreshToken secret.Text            // empty where there is none
 	Extra        map[string]secret.Text // further access tokens, by name
+	// Spent says that a refresh has used the refresh token and brought no other:
+	// whether it can be used again, only the provider knows.
+	Spent bool
 }
 
 // heldDocument is the plaintext of Connection.Tokens.
@@ -20,6 +23,7 @@ type heldDocument struct {
 	Access  string            `json:"a,omitempty"`
 	Refresh string            `json:"r,omitempty"`
 	Extra   map[string]string `json:"x,omitempty"`
+	Spent   bool              `json:"s,omitempty"`
 }
 
 // tokensOf and answerOf name the row that something is sealed for, so that it
@@ -29,7 +33,7 @@ func tokensOf(id string) []byte { return []byte("connection/" + id) }
 func answerOf(id, requestID string) []byte { return []byte("answer/" + id + "/" + requestID) }
 
 func (k *Keeper) sealTokens(c *Connection, h held) {
-	document := heldDocument{Access: h.AccessToken.Reveal(), Refresh: h.RefreshToken.Reveal()}
+	document := heldDocument{Access: h.AccessToken.Reveal(), Refresh: h.RefreshToken.Reveal(), Spent: h.Spent}
 	for name, token := range h.Extra {
 		if document.Extra == nil {
 			document.Extra = map[string]string{}
@@ -53,7 +57,7 @@ func (k *Keeper) openTokens(c Connection) (held, error) {
 	if err := json.Unmarshal(plaintext, &document); err != nil {
 		return held{}, fmt.Errorf("tokens of connection %s are not what was sealed: %w", c.ID, secret.ErrSealed)
 	}
-	h := held{AccessToken: secret.NewText(document.Access), RefreshToken: secret.NewText(document.Refresh)}
+	h := held{AccessToken: secret.NewText(document.Access), RefreshToken: secret.NewText(document.Refresh), Spent: document.Spent}
 	for name, token := range document.Extra {
 		if h.Extra == nil {
 			h.Extra = map[string]secret.Text{}

@@ -16,6 +16,9 @@ const (
 	maxShown = 200
 	// maxText bounds the text of which it is taken, in bytes.
 	maxText = 1 << 20
+	// minSecret is how long a text must be to be looked for in others, in bytes:
+	// a shorter one is part of words.
+	minSecret = 4
 )
 
 // refusal is the error that an answer without tokens is: by the definition's
@@ -181,7 +184,7 @@ func clean(s string, secrets ...string) string {
 	s = s[:min(len(s), maxText)]
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // one may be part of another
 	for _, hidden := range secrets {
-		if len(hidden) >= 4 { // a shorter one is part of words
+		if len(hidden) >= minSecret {
 			s = strings.ReplaceAll(s, hidden, "[redacted]")
 		}
 	}

@@ -92,6 +92,9 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.ClientID == "" {
 		return fail(errors.New("there is no client_id; write the one that the provider gave the app"))
 	}
+	if slices.ContainsFunc(cfg.ClientSecrets, secret.Text.Empty) {
+		return fail(errors.New("a client secret is empty; leave it out for a public client"))
+	}
 	if insecure := cfg.Definition.insecure(); insecure != "" && !cfg.AllowPrivateNetworks {
 		return fail(fmt.Errorf("%s is not https; correct it, or set allow_private_networks", insecure))
 	}

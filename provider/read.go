@@ -194,7 +194,7 @@ func (t Tokens) keep(root any, paths map[string]string) map[string]any {
 func (t Tokens) within(text []byte) bool {
 	for _, token := range append(slices.Collect(maps.Values(t.Extra)), t.AccessToken, t.RefreshToken) {
 		encoded, err := json.Marshal(token.Reveal())
-		if err == nil && !token.Empty() && bytes.Contains(text, encoded[1:len(encoded)-1]) {
+		if err == nil && len(token.Reveal()) >= minSecret && bytes.Contains(text, encoded[1:len(encoded)-1]) {
 			return true
 		}
 	}

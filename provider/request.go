@@ -196,6 +196,9 @@ func (p *Provider) values(call Call) values {
 		"uuid":          uuid(),
 		"now":           strconv.FormatInt(p.cfg.Now().Unix(), 10),
 	}
+	if p.cfg.Definition.Authorize.PKCE == pkceNone {
+		delete(v, "code_verifier")
+	}
 	maps.DeleteFunc(v, func(_, value string) bool { return value == "" })
 	for name, value := range p.params(call.Params) {
 		v["params."+name] = value

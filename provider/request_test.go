@@ -41,6 +41,8 @@ func TestRequest(t *testing.T) {
 			form: "client_id=app&client_secret=s3cr&t+&code=the-code&code_verifier=the-verifier&grant_type=authorization_code&redirect_uri=https://keeper.example/connect/callback"},
 		{name: "exchange without PKCE", call: provider.Call{Kind: provider.Exchange, Code: secret.NewText("c")},
 			form: "client_id=app&client_secret=s3cr&t+&code=c&grant_type=authorization_code&redirect_uri=https://keeper.example/connect/callback"},
+		{name: "exchange where the provider does not know PKCE", call: exchange, change: func(d *provider.Definition, _ *provider.Config) { d.Authorize.PKCE = "none" },
+			form: "client_id=app&client_secret=s3cr&t+&code=the-code&grant_type=authorization_code&redirect_uri=https://keeper.example/connect/callback"},
 		{name: "client_credentials, section 4.4.2", call: provider.Call{Kind: provider.ClientCredentials},
 			change: func(d *provider.Definition, _ *provider.Config) { d.Authorize.Scopes = []string{"a", "b"} },
 			form:   "client_id=app&client_secret=s3cr&t+&grant_type=client_credentials&scope=a b"},
@@ -234,8 +236,7 @@ func TestRequestHosts(t *testing.T) {
 // its exchange.
 func TestRemint(t *testing.T) {
 	answers := []string{`{"access_token":"client-token","expires_in":1800}`, `{"code":"new-code"}`, success}
-	var server *recorder
-	server = record(t, nil)
+	server := record(t, nil)
 	step := 0
 	server.answer = func(w hw, r *hr) { say(200, answers[step])(w, r); step++ }
 	p := register(t, tink(server.URL))

@@ -1,0 +1,185 @@
+package keeper_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/provider"
+	"github.com/evergrant/evergrant/providertest"
+	"github.com/evergrant/evergrant/secret"
+	"github.com/evergrant/evergrant/store/sqlite"
+)
+
+// ownIssuer is a server of this project on a database of its own, which loses
+// the answers to as many token requests as it is told.
+type ownIssuer struct {
+	t        testing.TB
+	url      string
+	store    *sqlite.DB
+	server   *issuer.Server
+	lose     atomic.Int32 // answers, when the server acted
+	drop     atomic.Int32 // requests, before it acts
+	requests atomic.Int32 // for tokens
+}
+
+func (o *ownIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != issuer.TokenPath {
+		o.server.ServeHTTP(w, r)
+		return
+	}
+	o.requests.Add(1)
+	if o.drop.Add(-1) >= 0 {
+		panic(http.ErrAbortHandler)
+	}
+	if o.lose.Add(-1) >= 0 {
+		o.server.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}
+	o.server.ServeHTTP(w, r)
+}
+
+// grant is the one grant that there is.
+func (o *ownIssuer) grant() issuer.Grant {
+	o.t.Helper()
+	grants := must[[]issuer.Grant](o.t)(o.store.Grants(o.t.Context(), issuer.GrantFilter{}))
+	if len(grants) != 1 {
+		o.t.Fatalf("there are %d grants", len(grants))
+	}
+	return grants[0]
+}
+
+// withIssuer is a world with a connection at a server of this project, by the
+// definition that comes with the program: it is told the issuer alone.
+func withIssuer(t testing.TB) (*world, *ownIssuer) {
+	t.Helper()
+	w, o := emptyWorld(t), &ownIssuer{t: t}
+	var stop func()
+	o.url, stop = providertest.Listen(o)
+	t.Cleanup(stop)
+	o.store = must[*sqlite.DB](t)(sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "issuer.db"), sqlite.Options{}))
+	t.Cleanup(func() { o.store.Close() })
+	ring := must[*secret.Ring](t)(secret.OpenRing(t.Context(), secret.NewRoot(), o.store, w.clock.now, false))
+	o.server = must[*issuer.Server](t)(issuer.New(issuer.Config{
+		Issuer: o.url, Store: o.store, Keys: ring, Now: w.clock.now, Log: slog.New(slog.DiscardHandler),
+		Scopes: map[string]string{"read": "read it", "write": "change it"},
+		AskOwner: func(_ http.ResponseWriter, _ *http.Request, ask *issuer.Authorization) (issuer.Answer, bool) {
+			return issuer.Answer{Subject: "ada", Scope: ask.Scope}, true
+		},
+	}))
+	clientSecret, password := secret.NewSecret(), secret.NewSecret()
+	admin, actor := issuer.NewAdmin(o.server, o.store), issuer.Actor{Name: "operator"}
+	must[issuer.User](t)(admin.SaveUser(t.Context(), actor, issuer.User{Username: "ada", Password: secret.NewVerifier(password)}))
+	must[issuer.Client](t)(admin.SaveClient(t.Context(), actor, issuer.Client{
+		ID: "keeper", Secrets: []secret.Verifier{secret.NewVerifier(clientSecret)}, RedirectURIs: []string{"http://127.0.0.1/connect/callback"},
+		GrantTypes: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
+	}))
+	definition, _ := provider.Builtin().Definition("evergrant")
+	w.change = func(cfg *keeper.Config) {
+		cfg.Providers = []*provider.Provider{must[*provider.Provider](t)(provider.New(provider.Config{
+			Definition: definition, ClientID: "keeper", ClientSecrets: []secret.Text{clientSecret}, Params: map[string]string{"issuer": o.url},
+			RedirectURI: "http://127.0.0.1/connect/callback", Scopes: oauth.Scope{"read"}, AllowPrivateNetworks: true, Now: w.clock.now,
+		}))}
+	}
+	w.openStore()
+	w.start()
+	_, row, err := w.k.Finish(t.Context(), w.visit(w.link(keeper.Connect{Provider: "evergrant", Connection: "one", Owner: "ada"})), cookie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !row.Scope.Equal(oauth.Scope{"read"}) || row.ExpiresAt.Sub(row.IssuedAt) != time.Hour || row.RefreshExpiresAt.Sub(row.IssuedAt) != 14*24*time.Hour {
+		t.Errorf("connected as %+v", row)
+	}
+	return w, o
+}
+
+// TestOwnIssuer holds that both halves of the project agree: connected by
+// discovery, refreshed, and healed of each lost answer within the retry window,
+// without a generation too many.
+func TestOwnIssuer(t *testing.T) {
+	w, o := withIssuer(t)
+	random := randomOf(5)
+	for generation := uint64(2); generation < 40; generation++ {
+		w.clock.move(56 * time.Minute)
+		before := o.requests.Load()
+		lost := int32(random.IntN(4))
+		if random.IntN(3) > 0 {
+			o.lose.Store(lost)
+		} else {
+			o.drop.Store(lost)
+		}
+		for range lost {
+			if token := w.token("one", keeper.Want{}); token.Generation != generation-1 {
+				t.Fatalf("generation %d out of a lost answer", token.Generation)
+			}
+			w.clock.move(6 * time.Second)
+		}
+		token := w.token("one", keeper.Want{})
+		if token.Generation != generation {
+			t.Fatalf("after %d lost answers there is generation %d, want %d: %+v", lost, token.Generation, generation, w.row("one"))
+		}
+		if sent := o.requests.Load() - before; sent != lost+1 {
+			t.Fatalf("%d requests for %d lost answers", sent, lost)
+		}
+		if grant := o.grant(); uint64(grant.Generation) != generation || !grant.RevokedAt.IsZero() {
+			t.Fatalf("at the issuer: generation %d, revoked at %v", grant.Generation, grant.RevokedAt)
+		}
+	}
+	if events := w.events("one"); slices.Contains(events, keeper.EventInDoubt) || slices.Contains(events, keeper.EventReauthorize) {
+		t.Errorf("events %v", events)
+	}
+}
+
+// TestOwnIssuerAfterTheWindow holds that the refresh token of a lost answer is
+// not sent again when the retry window is over and something is left to lose: the
+// issuer would take it for a theft.
+func TestOwnIssuerAfterTheWindow(t *testing.T) {
+	w, o := withIssuer(t)
+	w.clock.move(30 * time.Minute)
+	o.lose.Store(1)
+	if token := w.token("one", keeper.Want{Force: true}); token.Generation != 1 {
+		t.Fatalf("generation %d", token.Generation)
+	}
+	sent := o.requests.Load()
+	for range 27 {
+		w.clock.move(time.Minute)
+		if token := w.token("one", keeper.Want{}); token.Generation != 1 {
+			t.Fatalf("generation %d", token.Generation)
+		}
+	}
+	if again := o.requests.Load() - sent; again > 0 || !o.grant().RevokedAt.IsZero() {
+		t.Fatalf("%d requests; revoked at %v", again, o.grant().RevokedAt)
+	}
+	if row := w.row("one"); row.State != keeper.InDoubt || row.Cause != keeper.CauseAnswerLost {
+		t.Errorf("the row is %s (%s)", row.State, row.Cause)
+	}
+	w.clock.move(4 * time.Minute)
+	if u := w.unusable("one", keeper.Want{}); u.Cause != keeper.CauseReplayed || !u.NeedsOwner() {
+		t.Errorf("at the end: %v", u)
+	}
+}
+
+// TestOwnIssuerRevokes holds that a deleted connection's grant is revoked by the
+// endpoint that was discovered, and that a revocation at the issuer asks the
+// owner.
+func TestOwnIssuerRevokes(t *testing.T) {
+	w, o := withIssuer(t)
+	if revoked, err := w.k.Delete(t.Context(), operator, "one"); !revoked || err != nil || o.grant().RevokedAt.IsZero() {
+		t.Errorf("revoked is %t, %v; at the issuer %v", revoked, err, o.grant().RevokedAt)
+	}
+	w, o = withIssuer(t)
+	if err := issuer.NewAdmin(o.server, o.store).RevokeGrant(t.Context(), issuer.Actor{Name: "operator"}, o.grant().ID); err != nil {
+		t.Fatal(err)
+	}
+	if u := w.unusable("one", keeper.Want{Force: true}); u.Cause != keeper.CauseRevoked || !u.NeedsOwner() {
+		t.Errorf("got %v", u)
+	}
+}
