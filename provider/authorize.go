@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,6 +124,8 @@ func (p *Provider) CheckParams(params map[string]string) (map[string]string, err
 			return nil, fmt.Errorf("%s has no params; leave %q out", p.cfg.Name, name)
 		case !ok:
 			return nil, fmt.Errorf("%s has no param %q; it has %s", p.cfg.Name, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		case p.fixed[name] && params[name] != "" && params[name] != cmp.Or(set, param.Default):
+			return nil, fmt.Errorf("the param %s of %s decides where secrets are sent; set it in the registration, under params", name, p.cfg.Name)
 		case set != "" && params[name] != set && params[name] != "":
 			return nil, fmt.Errorf("the param %s of %s is set by its registration; leave it out", name, p.cfg.Name)
 		case params[name] != "" && !p.patterns[name].MatchString(params[name]):
@@ -145,7 +148,7 @@ func (p *Provider) params(given map[string]string) map[string]string {
 	params := map[string]string{}
 	for name, param := range p.cfg.Definition.Params {
 		value := p.cfg.Params[name]
-		if value == "" {
+		if value == "" && !p.fixed[name] {
 			value = given[name]
 		}
 		if value == "" {

@@ -165,7 +165,7 @@ func TestCheckParams(t *testing.T) {
 	d.API.BaseURL = "{params.told}"
 	d.Params = map[string]provider.Param{
 		"region": {Default: "eu"}, "sub": {Title: "Your subdomain"}, "path": {Pattern: "[a-z/]+", Default: "x/y"}, "set": {},
-		"maybe": {Pattern: "(v[0-9])?"}, "told": {From: "answer:url", Pattern: "https://[a-z]+[.]example"},
+		"maybe": {Pattern: "(v[0-9])?"}, "told": {From: "answer:url", Pattern: "https://[a-z]+[.]acme[.]example"},
 	}
 	p := register(t, d, func(cfg *provider.Config) { cfg.Params = map[string]string{"set": "fixed"} })
 	filled := map[string]string{"region": "eu", "sub": "one", "path": "x/y", "set": "fixed", "maybe": ""}
@@ -182,7 +182,7 @@ func TestCheckParams(t *testing.T) {
 		{given: map[string]string{"sub": "one", "set": "fixed", "region": "", "maybe": ""}, want: filled},
 		{given: map[string]string{"sub": "one", "region": "us"}, want: with("region", "us")},
 		{given: map[string]string{"sub": "one", "maybe": "v2"}, want: with("maybe", "v2")},
-		{given: map[string]string{"sub": "one", "told": "https://na.example"}, want: with("told", "https://na.example")},
+		{given: map[string]string{"sub": "one", "told": "https://na.acme.example"}, want: with("told", "https://na.acme.example")},
 		{given: filled, want: filled},
 		{given: nil, err: "needs the param sub (Your subdomain)"},
 		{given: map[string]string{"sub": ""}, err: "needs the param sub"},
@@ -190,7 +190,7 @@ func TestCheckParams(t *testing.T) {
 		{given: map[string]string{"sub": "evil.example/"}, err: "must match"},
 		{given: map[string]string{"sub": "one\n"}, err: "must match"},
 		{given: map[string]string{"sub": "one", "set": "other"}, err: "set by its registration"},
-		{given: map[string]string{"sub": "one", "told": "http://na.example"}, err: "must match"},
+		{given: map[string]string{"sub": "one", "told": "http://na.acme.example"}, err: "must match"},
 	}
 	for _, tt := range tests {
 		got, err := p.CheckParams(tt.given)

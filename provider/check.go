@@ -90,7 +90,7 @@ func (c *checker) field(path, name string, required bool, enum string, v reflect
 var (
 	definitionName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	valueName      = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	answerPath     = regexp.MustCompile(`^[^.|\s]+(\.[^.|\s]+)*(\|[^.|\s]+(\.[^.|\s]+)*)*$`)
+	answerPath     = regexp.MustCompile(`^\.?[^.|\s]+(\.[^.|\s]+)*(\|\.?[^.|\s]+(\.[^.|\s]+)*)*$`)
 	headerName     = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // RFC 9110 section 5.1
 )
 

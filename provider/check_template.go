@@ -181,17 +181,22 @@ func (c *checker) host(host string, p place) {
 		return
 	}
 	names, _ := templateNames(host)
-	domain := host[end+1:]
-	fixed := strings.HasPrefix(domain, ".") && strings.Count(domain, ".") > 1
 	for _, name := range names {
 		param, ok := strings.CutPrefix(name, "params.")
 		switch {
 		case !ok:
 			c.bad(p.path, "%s has {%s} in its host, where only params may stand; write the host out, or declare a param", p.path, name)
-		case !fixed && c.Params[param].Pattern == "":
+		case !inDomain(host) && c.Params[param].Pattern == "":
 			c.bad(p.path, "%s lets {%s} be any host, and secrets are sent there; give the param a pattern of the hosts that it may be", p.path, name)
 		}
 	}
+}
+
+// inDomain reports whether the end of a host is written out, as a domain that
+// one owner has.
+func inDomain(host string) bool {
+	domain := host[strings.LastIndexByte(host, '}')+1:]
+	return strings.HasPrefix(domain, ".") && strings.Count(domain, ".") > 1
 }
 
 // urlParam checks a URL that begins with params, which are whole origins.

@@ -172,7 +172,7 @@ func TestRefusedAnswers(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"paths", plain + "response: {envelope: a., access_token: 'a|', refresh_token: '|a', token_type: .a, scope: 'a b', error_code: a||b, error_detail: ' '}", []string{
+		{"paths", plain + "response: {envelope: a., access_token: 'a|', refresh_token: '|a', token_type: a..b, scope: 'a b', error_code: a||b, error_detail: ' '}", []string{
 			"FILE:3: response.envelope" + noPath, "FILE:3: response.access_token" + noPath, "FILE:3: response.refresh_token" + noPath, "FILE:3: response.token_type" + noPath,
 			"FILE:3: response.scope" + noPath, "FILE:3: response.error_code" + noPath, "FILE:3: response.error_detail" + noPath}},
 		{"paths of expiries", plain + "response:\n  expires:\n    - {path: a..b}\n    - {form: unix}\n    - {path: a, form: ms}", []string{

@@ -55,9 +55,15 @@ type Error struct {
 	RetryAfter time.Duration // 0 where the provider did not say
 }
 
-// Error says what happened in one line.
-func (e *Error) Error() string {
-	text := string(e.Class) + " (" + e.Outcome.String() + ")"
+// Error says what happened in one line: its class, and why.
+func (e *Error) Error() string { return string(e.Class) + ": " + e.Why() }
+
+// Why says what happened without the class, for where that stands beside it.
+func (e *Error) Why() string {
+	text := "outcome " + e.Outcome.String()
+	if e.Outcome != Unknown {
+		text = e.Outcome.String()
+	}
 	if e.Status != 0 {
 		text += fmt.Sprintf(", status %d", e.Status)
 	}

@@ -165,9 +165,9 @@ func cutOf(status int, body string) provider.Answer {
 // TestErrorTexts holds how errors are shown.
 func TestErrorTexts(t *testing.T) {
 	for want, e := range map[string]provider.Error{
-		"transient (not sent): dial: refused":                       {Class: provider.Transient, Outcome: provider.NotSent, Detail: "dial: refused"},
-		"ambiguous (unknown), status 502":                           {Class: provider.Ambiguous, Status: 502},
-		"revoked (refused), status 400, invalid_grant: it is spent": {Class: provider.Revoked, Outcome: provider.Refused, Status: 400, Code: "invalid_grant", Detail: "it is spent"},
+		"transient: not sent: dial: refused":                       {Class: provider.Transient, Outcome: provider.NotSent, Detail: "dial: refused"},
+		"ambiguous: outcome unknown, status 502":                   {Class: provider.Ambiguous, Status: 502},
+		"revoked: refused, status 400, invalid_grant: it is spent": {Class: provider.Revoked, Outcome: provider.Refused, Status: 400, Code: "invalid_grant", Detail: "it is spent"},
 	} {
 		if got := e.Error(); got != want {
 			t.Errorf("%s\nwant %s", got, want)

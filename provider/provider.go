@@ -70,6 +70,7 @@ type Config struct {
 type Provider struct {
 	cfg       Config
 	patterns  map[string]*regexp.Regexp // of params
+	fixed     map[string]bool           // params that only the registration sets
 	resolve   func(ctx context.Context, host string) ([]netip.Addr, error)
 	once      *http.Transport // for token requests
 	api       *http.Transport
@@ -113,6 +114,7 @@ func New(cfg Config) (*Provider, error) {
 		}
 		p.patterns[name] = pattern
 	}
+	p.fixed = p.decidingHosts()
 	for name, value := range cfg.Params {
 		if pattern, known := p.patterns[name]; !known || !pattern.MatchString(value) {
 			return fail(fmt.Errorf("its definition has no param %s, or one that must match another pattern than this value", name))
@@ -126,18 +128,52 @@ func New(cfg Config) (*Provider, error) {
 	return p, nil
 }
 
-// insecure is the first URL that is not https, or "".
-func (d *Definition) insecure() string {
-	urls := []string{d.Issuer, d.AuthorizeURL, d.TokenURL, d.RevokeURL, d.Exchange.URL, d.Refresh.URL, d.ClientCredentials.URL, d.Revoke.URL, d.API.BaseURL}
+// urls are all that are called or shown.
+func (d *Definition) urls() []string {
+	urls := []string{d.Issuer, d.AuthorizeURL, d.Token.URL, d.TokenURL, d.RevokeURL,
+		d.Exchange.URL, d.Refresh.URL, d.ClientCredentials.URL, d.Revoke.URL, d.API.BaseURL}
 	for _, step := range d.Remint.Steps {
 		urls = append(urls, step.URL)
 	}
+	return urls
+}
+
+// insecure is the first URL that is not https, or "".
+func (d *Definition) insecure() string {
+	urls := d.urls()
 	i := slices.IndexFunc(urls, func(u string) bool { return strings.HasPrefix(strings.ToLower(u), "http://") })
 	if i < 0 {
 		return ""
 	}
 	return urls[i]
 }
+
+// decidingHosts are the params that stand for a whole host and that may be any
+// host: client secrets and tokens are sent there, so that who makes a connection
+// must not choose it.
+func (p *Provider) decidingHosts() map[string]bool {
+	fixed := map[string]bool{}
+	for _, url := range p.cfg.Definition.urls() {
+		host := url
+		if _, rest, ok := strings.Cut(url, "://"); ok {
+			host = rest
+		}
+		host, _, _ = strings.Cut(host, "/")
+		if inDomain(host) {
+			continue
+		}
+		names, _ := templateNames(host) // New has checked it
+		for _, name := range names {
+			name = strings.TrimPrefix(name, "params.")
+			pattern := p.patterns[name]
+			fixed[name] = fixed[name] || pattern != nil && p.cfg.Definition.Params[name].Pattern != "" && slices.ContainsFunc(foreignHosts, pattern.MatchString)
+		}
+	}
+	return fixed
+}
+
+// foreignHosts are values that only a param matches that may be any host.
+var foreignHosts = []string{"attacker.example", "attacker.example:8443", "https://attacker.example", "http://attacker.example", "https://attacker.example/path"}
 
 // Name is the name of the registration.
 func (p *Provider) Name() string { return p.cfg.Name }

@@ -160,7 +160,7 @@ func (p *Provider) told(node any, place string) map[string]string {
 	var params map[string]string
 	for name, param := range p.cfg.Definition.Params {
 		path, ok := strings.CutPrefix(param.From, place)
-		if value := text(find(node, path)); ok && value != "" && p.patterns[name].MatchString(value) {
+		if value := text(find(node, path)); ok && value != "" && !p.fixed[name] && p.patterns[name].MatchString(value) {
 			if params == nil {
 				params = map[string]string{}
 			}

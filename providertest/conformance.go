@@ -99,23 +99,29 @@ func (c *conformance) open() error {
 		c.elsewhere = c.elsewhere && !strings.Contains(value, "$BASE")
 	}
 	var err error
-	if c.original, err = c.register(c.definition); err != nil {
+	if c.original, err = c.register(c.definition, nil); err != nil {
 		return err
 	}
-	if c.params, err = c.original.CheckParams(with); err != nil {
+	c.params, err = c.original.CheckParams(with)
+	if err != nil { // those that decide where secrets go are the registration's
+		if c.original, err = c.register(c.definition, with); err == nil {
+			c.params, err = c.original.CheckParams(with)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	c.provider = c.original
 	if c.elsewhere {
-		c.provider, err = c.register(led(c.definition, c.base))
+		c.provider, err = c.register(led(c.definition, c.base), nil)
 	}
 	return err
 }
 
-func (c *conformance) register(d provider.Definition) (*provider.Provider, error) {
+func (c *conformance) register(d provider.Definition, params map[string]string) (*provider.Provider, error) {
 	return provider.New(provider.Config{
 		Definition: d, ClientID: c.words["ID"], ClientSecrets: []secret.Text{secret.NewText(c.words["SECRET"])}, RedirectURI: c.words["REDIRECT"],
-		Scopes: oauth.Scope{"first", "second"}, AllowPrivateNetworks: true, Now: c.now,
+		Scopes: oauth.Scope{"first", "second"}, Params: params, AllowPrivateNetworks: true, Now: c.now,
 	})
 }
 

@@ -151,7 +151,7 @@ func (c *conformance) needed() {
 	for i := range c.definition.Errors {
 		less := c.definition
 		less.Errors = slices.Delete(slices.Clone(less.Errors), i, i+1)
-		without, err := c.register(less)
+		without, err := c.register(less, nil)
 		if err != nil {
 			c.differ("errors", "%v", err)
 			return

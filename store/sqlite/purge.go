@@ -41,9 +41,9 @@ const (
 // ever.
 const abandonedFor = 30 * 24 * time.Hour
 
-// Purge implements [issuer.GrantStore]. Other operations are served between
-// its batches. It counts what it deleted even where it fails or the context
-// ends.
+// Purge implements [issuer.GrantStore], for both halves and webhooks. Other
+// operations are served between its batches. It counts what it deleted even
+// where it fails or the context ends.
 func (db *DB) Purge(ctx context.Context, before, eventsBefore time.Time) (purged issuer.Purged, err error) {
 	if err := db.purgeGrants(ctx, before, &purged.Grants); err != nil {
 		return purged, err

@@ -27,6 +27,11 @@ const (
 		WHERE state = 'in_doubt' OR state = 'active' AND
 			(refreshable OR number IN (SELECT connection FROM journal WHERE request_id IS NOT NULL))
 		RETURNING id`
+	// doubtPaused concerns those that were paused when the copy was made, and may
+	// have been resumed since: their cause says what ends the pause.
+	doubtPaused = `UPDATE connections SET cause = 'restored', since = ?1, updated_at = ?2
+		WHERE state = 'paused' AND cause IN ('', 'operator_request', 'answer_lost', 'answer_unreadable', 'interrupted') AND
+			(refreshable OR number IN (SELECT connection FROM journal WHERE request_id IS NOT NULL))`
 	endLeases = "UPDATE journal SET lease_until = 0 WHERE lease_until > 0"
 )
 
@@ -40,8 +45,9 @@ const (
 //
 // A connection may have been refreshed meanwhile, too, and its refresh token be
 // spent: it is in doubt since the copy was made, and due now, for the keeper to
-// see what can be done. The ids of those are returned, in order. Connections
-// that are paused or wait for their owner stay as they are.
+// see what can be done. The ids of those are returned, in order. One that is
+// paused is in doubt when it is resumed, and those that wait for their owner stay
+// as they are.
 func (db *DB) Restored(ctx context.Context, now time.Time) ([]string, error) {
 	var doubtful []string // read only after the writer has answered
 	err := db.writer.do(ctx, whole(func(conn *driver.Conn) error {
@@ -58,6 +64,9 @@ func (db *DB) Restored(ctx context.Context, now time.Time) ([]string, error) {
 			}
 		}
 		if err := run(conn, endLeases, nil); err != nil {
+			return err
+		}
+		if err := run(conn, doubtPaused, nil, made, now); err != nil {
 			return err
 		}
 		doubtful, err = texts(conn, doubtConnections, made, now)

@@ -102,6 +102,9 @@ func TestRestoredPutsConnectionsInDoubt(t *testing.T) {
 		if err := db.Keeper().Create(t.Context(), *c, keeper.Event{At: copied, Type: keeper.EventCreated, Connection: c.ID, Actor: "keeper"}); err != nil {
 			t.Fatal(err)
 		}
+		if c.State == keeper.Paused { // in doubt when it is resumed
+			c.Cause, c.Since, c.UpdatedAt = keeper.CauseRestored, copied, restored
+		}
 		if c.Fence = uint64(before.UnixMilli()); tests[i].inDoubt {
 			want = append(want, c.ID)
 			c.State, c.Cause, c.Since, c.DueAt, c.UpdatedAt = keeper.InDoubt, keeper.CauseRestored, copied, restored, restored
