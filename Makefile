@@ -2,7 +2,7 @@
 GO ?= go
 BIN := bin/evergrant
 
-.PHONY: help run demo-once build test fuzz growth torture bench drivers lint fmt fmt-check vet cover need-test clean
+.PHONY: help run demo-once build test fuzz growth torture scale bench drivers lint fmt fmt-check vet cover need-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,11 @@ fuzz: ## every fuzz target for FUZZTIME (60s) each
 growth: ## 1,000 grants refreshed 1,000 times each: rows, bytes and writes
 	EVERGRANT_GROWTH=1000x1000 $(GO) test -count=1 -v -timeout 60m -run '^TestGrowth$$' ./store/sqlite
 
-torture: ## 5,000 kills of a server between any two steps
-	EVERGRANT_KILLS=5000 $(GO) test -count=1 -v -timeout 120m -run '^TestKill' ./store/sqlite
+torture: ## 5,000 kills of a server, and of a keeper, between any two steps
+	EVERGRANT_KILLS=5000 $(GO) test -count=1 -v -timeout 180m -p 1 -run '^TestKill' ./store/sqlite ./keeper
+
+scale: ## 100,000 connections kept fresh for SCALE_MINUTES (3) of a 20-minute lifetime
+	EVERGRANT_SCALE=100000 EVERGRANT_SCALE_MINUTES=$${SCALE_MINUTES:-3} $(GO) test -count=1 -v -timeout 60m -run '^TestScale$$' ./keeper
 
 bench: build ## the benchmark table, side by side with peers, in one run
 	$(GO) run ./bench
@@ -51,7 +54,7 @@ fmt-check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
 
 cover: ## coverage of the packages that decide; at least 85 % each
-	@CGO_ENABLED=0 $(GO) test -cover ./issuer ./oauth ./secret ./store/sqlite | tee coverage.out
+	@CGO_ENABLED=0 $(GO) test -cover ./issuer ./oauth ./secret ./provider ./keeper ./store/sqlite | tee coverage.out
 	@awk '/coverage:/ {for (i = 1; i < NF; i++) if ($$i == "coverage:" && $$(i+1)+0 < 85) {print $$2 " is below 85 %"; bad = 1}} END {exit bad}' coverage.out
 
 clean: ## remove what was built

@@ -186,6 +186,9 @@ func (p *place) deliveries() []hook.Delivery {
 
 var key = secret.NewText("whsec")
 
+// claimed is for how long a delivery that was begun is nobody else's.
+const claimed = time.Minute
+
 func to(name string, events ...string) hook.Hook {
 	return hook.Hook{Name: name, URL: "http://" + name + ".example/hooks?token=hush", Secret: key, Events: events}
 }
@@ -291,16 +294,18 @@ func TestAnswersOfReceivers(t *testing.T) {
 		status    int
 		says      string
 	}{
-		"200":      {func(w http.ResponseWriter, r *http.Request) {}, true, 200, ""},
-		"202":      {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(202) }, true, 202, ""},
-		"204":      {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }, true, 204, ""},
-		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://else.example/hush", 307) }, false, 307, "redirects are not followed"},
-		"400":      {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400) }, false, 400, "400 Bad Request"},
-		"410":      {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) }, false, 410, "410 Gone"},
-		"429":      {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(429) }, false, 429, "429 Too Many Requests"},
-		"late":     {func(w http.ResponseWriter, r *http.Request) { time.Sleep(20 * time.Second) }, false, 0, "no answer within 15s"},
-		"cut off":  {func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, false, 0, "EOF"},
-		"long":     {func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1<<20)) }, true, 200, ""},
+		"200": {func(w http.ResponseWriter, r *http.Request) {}, true, 200, ""},
+		"202": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(202) }, true, 202, ""},
+		"204": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }, true, 204, ""},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://else.example/hush", http.StatusTemporaryRedirect)
+		}, false, 307, "redirects are not followed"},
+		"400":     {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400) }, false, 400, "400 Bad Request"},
+		"410":     {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) }, false, 410, "410 Gone"},
+		"429":     {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(429) }, false, 429, "429 Too Many Requests"},
+		"late":    {func(w http.ResponseWriter, r *http.Request) { time.Sleep(20 * time.Second) }, false, 0, "no answer within 15s"},
+		"cut off": {func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, false, 0, "EOF"},
+		"long":    {func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1<<20)) }, true, 200, ""},
 		"endless": {func(w http.ResponseWriter, r *http.Request) {
 			http.NewResponseController(w).Flush()
 			<-r.Context().Done()
@@ -475,9 +480,9 @@ func (f *failing) Plan(ctx context.Context, from, to int64, deliveries []hook.De
 	return did, err
 }
 
-func (f *failing) Claim(ctx context.Context, name string, at, until time.Time, limit int) (claimed []hook.Delivery, err error) {
-	err = f.step("Claim", func() error { claimed, err = f.DB.Claim(ctx, name, at, until, limit); return err })
-	return claimed, err
+func (f *failing) Claim(ctx context.Context, name string, at, until time.Time, limit int) (due []hook.Delivery, err error) {
+	err = f.step("Claim", func() error { due, err = f.DB.Claim(ctx, name, at, until, limit); return err })
+	return due, err
 }
 
 func (f *failing) Settle(ctx context.Context, d hook.Delivery) error {
@@ -498,9 +503,9 @@ func TestStoreThatFails(t *testing.T) {
 					p.after(2 * time.Second)
 					store.set(method, after)
 					p.happens("connection.reauthorize", "one")
-					p.after(30 * time.Second)
+					p.after(5 * time.Second)
 					store.set("", false)
-					p.after(3 * time.Minute)
+					p.after(claimed + 15*time.Second)
 					if store.struck == 0 {
 						t.Fatal("the step was not made to fail")
 					}

@@ -29,25 +29,26 @@ func wantProblem(t *testing.T, r reply, status int, detail string) {
 
 func TestAdminToken(t *testing.T) {
 	s := start(t, false)
-	tests := map[string]string{
-		"none":          "",
-		"wrong":         "Bearer " + strings.Repeat("A", len(s.token)),
-		"of no length":  "Bearer ",
-		"truncated":     "Bearer " + s.token[1:],
-		"longer":        "Bearer " + s.token + "A",
-		"without name":  s.token,
-		"by HTTP Basic": "Basic " + s.token,
+	const none, wrong = "Bearer", `Bearer error="invalid_token"` // RFC 6750 section 3.1
+	tests := map[string]struct{ header, challenge string }{
+		"none":          {"", none},
+		"wrong":         {"Bearer " + strings.Repeat("A", len(s.token)), wrong},
+		"of no length":  {"Bearer ", none},
+		"truncated":     {"Bearer " + s.token[1:], wrong},
+		"longer":        {"Bearer " + s.token + "A", wrong},
+		"without name":  {s.token, none},
+		"by HTTP Basic": {"Basic " + s.token, none},
 	}
-	for name, header := range tests {
+	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			for _, path := range []string{"/v1/clients", "/v1/backup", "/v1/nothing"} {
 				req := s.request("GET", path, "")
-				if header != "" {
-					req.Header.Set("Authorization", header)
+				if tt.header != "" {
+					req.Header.Set("Authorization", tt.header)
 				}
 				r := s.do(s.http.Client(), req)
 				wantProblem(t, r, http.StatusUnauthorized, "needs the admin token")
-				if r.header.Get("WWW-Authenticate") != "Bearer" || !strings.Contains(r.field(t, "next").(string), "admin.token") {
+				if r.header.Get("WWW-Authenticate") != tt.challenge || !strings.Contains(r.field(t, "next").(string), "admin.token") {
 					t.Errorf("how to authenticate is not told: %v %s", r.header, r.body)
 				}
 			}

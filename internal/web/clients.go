@@ -25,6 +25,7 @@ type clientDocument struct {
 	Scopes       oauth.Scope `json:"scopes"`
 	Introspect   bool        `json:"introspect"`
 	Trusted      bool        `json:"trusted"`
+	Tenant       string      `json:"tenant,omitempty"` // whose connections its tokens reach
 	issuer.Policy
 	Declared  bool      `json:"declared"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
@@ -37,7 +38,7 @@ func showClient(c issuer.Client) clientDocument {
 		RedirectURIs: append([]string{}, c.RedirectURIs...),
 		GrantTypes:   append([]string{}, c.GrantTypes...),
 		Scopes:       append(oauth.Scope{}, c.Scopes...),
-		Introspect:   c.Introspect, Trusted: c.Trusted, Policy: c.Policy,
+		Introspect:   c.Introspect, Trusted: c.Trusted, Tenant: c.Tenant, Policy: c.Policy,
 		Declared: c.Declared, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 	}
 }
@@ -46,7 +47,7 @@ func showClient(c issuer.Client) clientDocument {
 func (d clientDocument) client(secrets []secret.Verifier) issuer.Client {
 	return issuer.Client{
 		ID: d.ID, Name: d.Name, Secrets: secrets, RedirectURIs: d.RedirectURIs, GrantTypes: d.GrantTypes,
-		Scopes: d.Scopes, Introspect: d.Introspect, Trusted: d.Trusted, Policy: d.Policy, Declared: d.Declared,
+		Scopes: d.Scopes, Introspect: d.Introspect, Trusted: d.Trusted, Tenant: d.Tenant, Policy: d.Policy, Declared: d.Declared,
 	}
 }
 

@@ -51,15 +51,35 @@ func (p *Pages) setCookie(w http.ResponseWriter, value string, maxAge int) {
 
 // keepSignIn has the browser remember who signed in.
 func (p *Pages) keepSignIn(w http.ResponseWriter, user issuer.User) error {
-	plain, err := json.Marshal(signIn{user.Username, p.config.Now(), secret.Bytes(16), passwordDigest(user)})
+	value, err := sealText(p.config.Keys, p.cookieName(), signIn{user.Username, p.config.Now(), secret.Bytes(16), passwordDigest(user)})
 	if err != nil {
 		return err
 	}
-	key := p.config.Keys.Current()
-	sealed := binary.BigEndian.AppendUint32(nil, key.ID)
-	sealed = append(sealed, key.Seal(secret.BrowserSeal, plain, []byte(p.cookieName()))...)
-	p.setCookie(w, base64.RawURLEncoding.EncodeToString(sealed), int(signInLifetime/time.Second))
+	p.setCookie(w, value, int(signInLifetime/time.Second))
 	return nil
+}
+
+// sealText seals a document for a browser to keep under a name.
+func sealText(keys *secret.Ring, name string, document any) (string, error) {
+	plain, err := json.Marshal(document)
+	if err != nil {
+		return "", err
+	}
+	sealed := keys.Seal(secret.BrowserSeal, plain, []byte(name))
+	return base64.RawURLEncoding.EncodeToString(append(binary.BigEndian.AppendUint32(nil, sealed.KeyID), sealed.Data...)), nil
+}
+
+// openText opens what sealText sealed under the same name.
+func openText(keys *secret.Ring, name, value string, document any) error {
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil || len(sealed) < 4 {
+		return errSignedOut
+	}
+	plain, err := keys.Open(secret.BrowserSeal, secret.Sealed{KeyID: binary.BigEndian.Uint32(sealed), Data: sealed[4:]}, []byte(name))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(plain, document)
 }
 
 // errSignedOut says that a cookie is not that of a sign-in which still holds.
@@ -79,20 +99,8 @@ func (p *Pages) signedIn(r *http.Request) (issuer.User, error) {
 
 // openSignIn opens a cookie's value. Any error means that it is none of ours.
 func (p *Pages) openSignIn(value string) (signIn, error) {
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(value)
-	if err != nil || len(sealed) < 4 {
-		return signIn{}, errSignedOut
-	}
-	key, err := p.config.Keys.Key(binary.BigEndian.Uint32(sealed))
-	if err != nil {
-		return signIn{}, err
-	}
-	plain, err := key.Open(secret.BrowserSeal, sealed[4:], []byte(p.cookieName()))
-	if err != nil {
-		return signIn{}, err
-	}
 	var state signIn
-	if err := json.Unmarshal(plain, &state); err != nil {
+	if err := openText(p.config.Keys, p.cookieName(), value, &state); err != nil {
 		return signIn{}, err
 	}
 	if p.config.Now().Sub(state.At) >= signInLifetime {

@@ -2,10 +2,8 @@ package web
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/evergrant/evergrant/issuer"
-	"github.com/evergrant/evergrant/secret"
 )
 
 // grantDocument is a grant as the API shows it.
@@ -56,58 +54,6 @@ func (a *api) revokeGrant(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-func (a *api) listEvents(w http.ResponseWriter, r *http.Request) error {
-	l, err := readListing(r, "grant", "client", "subject", "type")
-	if err != nil {
-		return err
-	}
-	filter := issuer.EventFilter{
-		ClientID: l.query.Get("client"), Subject: l.query.Get("subject"), Type: l.query.Get("type"), Limit: l.ask(),
-	}
-	if id := l.query.Get("grant"); id != "" {
-		if filter.Grant, err = readGrantID(id); err != nil {
-			return err
-		}
-	}
-	if l.cursor != "" {
-		filter.Before, err = strconv.ParseInt(l.cursor, 10, 64)
-		if err != nil || filter.Before < 1 {
-			return badCursor()
-		}
-	}
-	events, err := a.Admin.Lists().Events(r.Context(), filter)
-	if err != nil {
-		return err
-	}
-	show := func(e issuer.Event) issuer.Event { return e }
-	return writePage(w, l, events, show, func(e issuer.Event) string { return strconv.FormatInt(e.ID, 10) })
-}
-
-func (a *api) explain(w http.ResponseWriter, r *http.Request) error {
-	var body struct {
-		Of secret.Text `json:"of"` // may be a token
-	}
-	if err := readJSON(w, r, &body); err != nil {
-		return err
-	}
-	if body.Of.Empty() {
-		return badRequest(`The field "of" is missing.`, "set it to the id of a grant, or to a token")
-	}
-	explanation, err := a.Admin.Explain(r.Context(), body.Of.Reveal())
-	if err != nil {
-		return err
-	}
-	answer := struct {
-		issuer.Explanation
-		Grant *grantDocument `json:"grant,omitempty"` // instead of the explanation's
-	}{Explanation: explanation}
-	if explanation.Grant != nil {
-		document := a.document(*explanation.Grant)
-		answer.Grant = &document
-	}
-	return writeJSON(w, http.StatusOK, answer)
 }
 
 func readGrantID(s string) (issuer.GrantID, error) {

@@ -20,16 +20,16 @@ type look struct {
 	policy string // Content-Security-Policy
 }
 
-// newLook reads the embedded templates.
-func newLook() look {
+// newLook reads the embedded templates: a layout and what stands in it.
+func newLook(layout string, names ...string) look {
 	style, err := files.ReadFile("templates/style.css")
 	if err != nil {
 		panic(err) // it is embedded
 	}
-	layout := template.Must(template.ParseFS(files, "templates/layout.html"))
+	frame := template.Must(template.ParseFS(files, "templates/"+layout+".html"))
 	l := look{pages: map[string]*template.Template{}, style: template.CSS(style)}
-	for _, name := range []string{"sign_in", "consent", "error", "landing"} {
-		page := template.Must(layout.Clone())
+	for _, name := range names {
+		page := template.Must(frame.Clone())
 		l.pages[name] = template.Must(page.ParseFS(files, "templates/"+name+".html"))
 	}
 	digest := sha256.Sum256(style)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/secret"
 )
 
@@ -35,8 +36,19 @@ func (a *api) keys() []keyDocument {
 	return documents
 }
 
+// keysDocument are the keys. Resealing is how far the keeper is with sealing
+// everything under the newest one.
+type keysDocument struct {
+	Items     []keyDocument     `json:"items"`
+	Resealing *keeper.Resealing `json:"resealing,omitempty"`
+}
+
 func (a *api) listKeys(w http.ResponseWriter, r *http.Request) error {
-	return writeJSON(w, http.StatusOK, map[string]any{"items": a.keys()})
+	document := keysDocument{Items: a.keys()}
+	if a.Keeper != nil {
+		document.Resealing = new(a.Keeper.Resealing())
+	}
+	return writeJSON(w, http.StatusOK, document)
 }
 
 // defaultLead is longer than resource servers usually cache public keys.

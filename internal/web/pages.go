@@ -48,9 +48,16 @@ func NewPages(config PagesConfig) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{config: config, secure: public.Scheme == "https", origin: http.NewCrossOriginProtection(), look: newLook()}
+	p := &Pages{config: config, secure: public.Scheme == "https", look: newLook("layout", "sign_in", "consent", "error", "landing")}
+	p.origin, err = sameOrigin(public)
+	return p, err
+}
+
+// sameOrigin lets only pages of this server send forms to it.
+func sameOrigin(public *url.URL) (*http.CrossOriginProtection, error) {
+	origin := http.NewCrossOriginProtection()
 	// Behind a proxy the Host header need not be the one that browsers see.
-	return p, p.origin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
+	return origin, origin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
 }
 
 // Ask is an issuer.AskOwner: it has the resource owner sign in, and then asks

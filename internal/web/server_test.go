@@ -18,7 +18,10 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/provider"
+	"github.com/evergrant/evergrant/providertest"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/evergrant/evergrant/store/sqlite"
 )
@@ -80,13 +83,27 @@ type server struct {
 	clock *clock
 	log   *logs
 	token string // the admin's
+
+	// Of servers with a keeper.
+	keeper    *keeper.Keeper
+	sims      map[string]*providertest.Simulator // by the name of the provider
+	providers []*provider.Provider
+	stopping  chan struct{} // closed by a test that stops the server
+	config    APIConfig
 }
 
 // start starts a server, with TLS or without, with the client "photos" and the
-// user "alice" whose password is "wonderland".
-func start(t *testing.T, tls bool) *server {
+// user "alice" whose password is "wonderland". Where there are dialects it has a
+// keeper, with a simulated provider for each, called by the dialect's name.
+func start(t *testing.T, tls bool, dialects ...providertest.Dialect) *server {
 	t.Helper()
-	s := &server{t: t, clock: &clock{at: time.Now()}, log: &logs{}, token: rand.Text()}
+	return startDefined(t, tls, func(*provider.Definition) {}, dialects...)
+}
+
+// startDefined is start with a change of the providers' definitions.
+func startDefined(t *testing.T, tls bool, define func(*provider.Definition), dialects ...providertest.Dialect) *server {
+	t.Helper()
+	s := &server{t: t, clock: &clock{at: time.Now()}, log: &logs{}, token: rand.Text(), sims: map[string]*providertest.Simulator{}, stopping: make(chan struct{})}
 	logger := s.log.logger()
 	s.http = httptest.NewUnstartedServer(nil)
 	s.url = "http://" + s.http.Listener.Addr().String()
@@ -108,17 +125,20 @@ func start(t *testing.T, tls bool) *server {
 	}
 	oauthServer, err := issuer.New(issuer.Config{
 		Issuer: s.url, Store: s.db, Keys: s.keys, AskOwner: pages.Ask, ErrorPage: pages.Error, Log: logger, Now: s.clock.now,
-		Scopes: map[string]string{"read": "Read your albums", "write": "Change your albums"},
+		Scopes: map[string]string{"read": "Read your albums", "write": "Change your albums"}, Reserved: Scopes(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.admin = issuer.NewAdmin(oauthServer, s.db)
-	s.http.Config.Handler = NewSite(SiteConfig{
-		Issuer: oauthServer, Pages: pages, Ready: s.db.Ready, Log: logger, Now: s.clock.now,
-		API:     NewAPI(APIConfig{Token: secret.NewText(s.token), Admin: s.admin, Database: s.db, Log: logger, Now: s.clock.now}),
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "metric 1\n") }),
-	})
+	s.config = APIConfig{
+		Token: secret.NewText(s.token), Admin: s.admin, Database: s.db, Inspect: oauthServer.Inspect, Log: logger, Now: s.clock.now,
+		Keys: s.keys, PublicURL: s.url, Hooks: s.db, Stopping: s.stopping,
+	}
+	if len(dialects) > 0 {
+		s.keep(define, dialects)
+	}
+	s.http.Config.Handler = s.site(oauthServer, pages, s.config)
 	if tls {
 		s.http.StartTLS()
 	} else {
@@ -132,6 +152,52 @@ func start(t *testing.T, tls bool) *server {
 	})
 	s.saveUser("alice", "wonderland")
 	return s
+}
+
+// keep makes the keeper and its providers.
+func (s *server) keep(define func(*provider.Definition), dialects []providertest.Dialect) {
+	s.t.Helper()
+	for _, dialect := range dialects {
+		sim := providertest.New(dialect, providertest.Options{Now: s.clock.now, Consent: providertest.Allow, RedirectURIs: []string{s.url + CallbackPath}})
+		at, stop := providertest.Listen(sim)
+		s.t.Cleanup(stop)
+		definition := sim.Definition(at)
+		definition.Title = dialect.Name
+		define(&definition)
+		p, err := provider.New(provider.Config{
+			Name: dialect.Name, Definition: definition, ClientID: "sim-client", ClientSecrets: []secret.Text{secret.NewText("sim-secret")},
+			RedirectURI: s.url + CallbackPath, AllowPrivateNetworks: true, Now: s.clock.now,
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.sims[dialect.Name], s.providers = sim, append(s.providers, p)
+	}
+	var err error
+	s.keeper, err = keeper.New(keeper.Config{Store: s.db.Keeper(), Keys: s.keys, Providers: s.providers, Log: s.log.logger(), Now: s.clock.now})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.config.Keeper, s.config.Providers = s.keeper, s.providers
+	s.config.Connections, s.config.Events = s.db.Keeper(), s.db.Keeper()
+}
+
+// site is a whole server's handler.
+func (s *server) site(issuer http.Handler, pages *Pages, config APIConfig) http.Handler {
+	s.t.Helper()
+	connect, err := NewConnect(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	console, err := NewConsole(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return NewSite(SiteConfig{
+		Issuer: issuer, Pages: pages, Ready: s.db.Ready, Log: config.Log, Now: config.Now,
+		API: NewAPI(config), Connect: connect, Console: console,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "metric 1\n") }),
+	})
 }
 
 // serve has another handler answer from now on.
@@ -304,4 +370,9 @@ func (s *server) submit(client *http.Client, path string, pairs ...string) reply
 func (s *server) get(client *http.Client, path string) reply {
 	s.t.Helper()
 	return s.do(client, s.request("GET", path, ""))
+}
+
+// asOperator is a request that authorized has let pass.
+func asOperator(r *http.Request) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, caller{operator: true}))
 }

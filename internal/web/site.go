@@ -1,6 +1,7 @@
 // Package web serves what people and operators see of a server: the API of
-// administration under /v1/, the sign-in, consent and error pages, health, and
-// the handler that joins them with the issuer's endpoints and metrics.
+// administration and of the keeper under /v1/, the sign-in, consent and error
+// pages, the pages where owners connect, the operators' console, health, and the
+// handler that joins them with the issuer's endpoints and metrics.
 //
 // It never imports a store; cmd joins them.
 package web
@@ -11,16 +12,19 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
-// SiteConfig is what a server serves. Issuer, Pages and Ready are required.
+// SiteConfig is what a server serves. Pages and Ready are required.
 type SiteConfig struct {
-	Issuer http.Handler // serves whatever no other part does
+	Issuer http.Handler // serves whatever no other part does; nothing where nil
 	Pages  *Pages
 	// Ready says why the database cannot be read or written, or nil.
 	Ready   func(context.Context) error
-	API     http.Handler // under /v1/; none where nil
+	API     http.Handler // under /v1/, see NewAPI; none where nil
+	Connect http.Handler // under /connect/, see NewConnect; none where nil
+	Console http.Handler // under /console/, see NewConsole; none where nil
 	Metrics http.Handler // at /metrics; none where nil
 
 	// Address tells the network address of whoever sent a request, for the log;
@@ -46,17 +50,35 @@ func NewSite(config SiteConfig) http.Handler {
 		config.Address = connectionAddress
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", config.Issuer)
+	if config.Issuer != nil {
+		mux.Handle("/", config.Issuer)
+	}
 	mux.HandleFunc("GET /{$}", config.Pages.Landing)
 	mux.HandleFunc("GET /healthz", serveHealth)
 	mux.HandleFunc("GET /readyz", config.serveReadiness)
-	if config.API != nil {
-		mux.Handle("/v1/", config.API)
+	for path, part := range map[string]http.Handler{"/v1/": config.API, connectPath: config.Connect, "/console/": config.Console} {
+		if part != nil {
+			mux.Handle(path, part)
+		}
 	}
 	if config.Metrics != nil {
 		mux.Handle("GET /metrics", config.Metrics)
 	}
-	return config.guard(mux)
+	return config.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if config.API != nil && strings.HasPrefix(r.URL.EscapedPath(), proxyPath) {
+			config.API.ServeHTTP(w, r) // a mux would clean the path, which is the provider's to read
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+}
+
+// loggedPath is a request's path without the secret of a connect link.
+func loggedPath(r *http.Request) string {
+	if strings.HasPrefix(r.URL.Path, connectPath) && r.URL.Path != CallbackPath {
+		return connectPath + "..."
+	}
+	return r.URL.Path
 }
 
 // serveHealth says that the process lives.
@@ -92,7 +114,7 @@ func (c SiteConfig) guard(next http.Handler) http.Handler {
 		}
 		begin := c.Now()
 		next.ServeHTTP(answer, r)
-		c.Log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", answer.status,
+		c.Log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggedPath(r), "status", answer.status,
 			"duration", c.Now().Sub(begin), "address", c.Address(r))
 	})
 }
@@ -105,7 +127,7 @@ func (c SiteConfig) recover(w *answer, r *http.Request) {
 		return
 	}
 	if cause != http.ErrAbortHandler {
-		c.Log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
+		c.Log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", loggedPath(r), "panic", cause, "stack", string(debug.Stack()))
 	}
 	if cause == http.ErrAbortHandler || w.status != 0 {
 		panic(http.ErrAbortHandler)

@@ -36,7 +36,7 @@ func TestHealth(t *testing.T) {
 func TestParts(t *testing.T) {
 	s := start(t, false)
 	client := s.browser()
-	wantPage(t, s.get(client, "/"), http.StatusOK, "<h1>Evergrant</h1>", `href=".well-known/oauth-authorization-server"`, `href="oauth/jwks"`)
+	wantPage(t, s.get(client, "/"), http.StatusOK, "<h1>Evergrant</h1>", `href=".well-known/oauth-authorization-server"`, `href="oauth/jwks"`, `href="console/"`)
 	for path, has := range map[string]string{
 		"/metrics": "metric 1", "/.well-known/oauth-authorization-server": s.url, "/oauth/jwks": `"keys"`,
 	} {
