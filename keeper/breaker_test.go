@@ -177,6 +177,9 @@ func TestProbeThatSendsNothing(t *testing.T) {
 		if through, _ := ask(t, w.k, slow, keeper.ErrUnused); !through {
 			t.Fatal("nobody is let through")
 		}
+		elsewhere := slow
+		elsewhere.Host = "b.example"
+		ask(t, w.k, elsewhere, revoked) // the last of this minute
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() {
@@ -413,15 +416,10 @@ func TestRefusedAppStops(t *testing.T) {
 				t.Fatal("another registration is held back")
 			}
 			time.Sleep(retryAfter)
-			outcome := badClient
-			if i%2 == 1 {
-				outcome = revoked // which says nothing of the registration
-			}
-			if through, _ := ask(t, w.k, at("one"), outcome); !through {
-				t.Fatal("nobody is let through")
-			}
-			if i%2 == 1 {
-				ask(t, w.k, at("one"), badClient)
+			for _, outcome := range [][]error{{badClient}, {revoked, badClient}, {unreached, badClient}}[i%3] { // two say nothing of the registration
+				if through, _ := ask(t, w.k, at("one"), outcome); !through {
+					t.Fatal("nobody is let through")
+				}
 			}
 		}
 		time.Sleep(15 * time.Minute)

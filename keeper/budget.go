@@ -13,7 +13,8 @@ import (
 
 // gate stands before every request to a provider. It keeps to what the provider
 // bears (budget), serves owners in turn, and lets nothing through to a provider
-// that is down (breaker). Its memory is for what waits and what was lately sent.
+// that is down (breaker). It is this process's: replicas have each their own.
+// Its memory is for what waits and what was lately sent.
 type gate struct {
 	events EventStore
 	log    *slog.Logger
@@ -59,6 +60,7 @@ type visit struct {
 	connection string
 	urgent     bool
 
+	began   time.Time     // when it was let through
 	decided chan struct{} // closed when err is what it is
 	settled bool          // the same, for holders of gate.mu
 	err     error
@@ -107,6 +109,9 @@ func (g *gate) admitted(ctx context.Context, v *visit) (leave func(err error), e
 func (g *gate) leave(b *budget, v *visit, err error) {
 	g.mu.Lock()
 	b.running--
+	if errors.Is(err, errUnused) {
+		b.giveBack(v)
+	}
 	tell := g.learn(b, v, err)
 	g.admit(b)
 	g.mu.Unlock()
@@ -137,6 +142,7 @@ func (g *gate) admit(b *budget) {
 		}
 		v := b.next()
 		b.running++
+		v.began = now
 		b.sent.add(now)
 		b.count(v.connection, now)
 		v.settle(nil)
@@ -257,6 +263,15 @@ func (b *budget) count(connection string, now time.Time) {
 	b.sentBy[connection].add(now)
 }
 
+// giveBack takes back what was counted of a request that was not sent: another
+// process was faster, such as another replica with the same list of what is due.
+func (b *budget) giveBack(v *visit) {
+	b.sent.remove(v.began)
+	if w := b.sentBy[v.connection]; w != nil {
+		w.remove(v.began)
+	}
+}
+
 // mostRemembered bounds what a window remembers.
 const mostRemembered = 1024
 
@@ -288,6 +303,12 @@ func (w *window) wait(rate provider.Rate, now time.Time) time.Duration {
 }
 
 func (w *window) add(now time.Time) { w.began = append(w.began, now) }
+
+func (w *window) remove(began time.Time) {
+	if i := slices.Index(w.began, began); i >= 0 {
+		w.began = slices.Delete(w.began, i, i+1)
+	}
+}
 
 // fairQueue serves owners in turn, and what each of them has in its order.
 type fairQueue[T comparable] struct {

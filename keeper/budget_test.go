@@ -21,6 +21,9 @@ func newBareGate() *gate {
 	return newGate(&Keeper{cfg: Config{Log: slog.New(slog.DiscardHandler), Now: time.Now, Rand: func() float64 { return 0 }}})
 }
 
+// answered is an outcome of which there is nothing to tell.
+var answered = &provider.Error{Class: provider.Revoked, Outcome: provider.Refused}
+
 func perSecond(n int) provider.Rate { return provider.Rate{Count: n, Per: oauth.Lifetime(time.Second)} }
 
 // TestConcurrency: no more than the budget are under way, and all get through.
@@ -106,7 +109,7 @@ func TestRate(t *testing.T) {
 				mu.Lock()
 				began = append(began, time.Now())
 				mu.Unlock()
-				leave(errUnused)
+				leave(answered)
 			})
 		}
 		all.Wait()
@@ -271,7 +274,7 @@ func TestConnectionRate(t *testing.T) {
 		enter := func(connection string) error {
 			leave, err := g.admitted(t.Context(), &visit{provider: "a", limits: limits, connection: connection})
 			if err == nil {
-				leave(errUnused)
+				leave(answered)
 			}
 			return err
 		}
@@ -292,6 +295,39 @@ func TestConnectionRate(t *testing.T) {
 		time.Sleep(held.retryAfter)
 		if err := enter("one"); err != nil {
 			t.Errorf("when it was told to come again it got %v", err)
+		}
+	})
+}
+
+// TestUnusedIsGivenBack: who was let through and sent nothing has used up nothing.
+func TestUnusedIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newBareGate()
+		once := provider.Rate{Count: 1, Per: oauth.Lifetime(time.Hour)}
+		v := visit{provider: "a", limits: provider.Limits{Rate: once, Connection: once}, connection: "one"}
+		began := time.Now()
+		for range 5 {
+			again := v
+			leave, err := g.admitted(t.Context(), &again)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leave(errUnused)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("five that sent nothing took %s", took)
+		}
+		for i := range 2 {
+			other := v
+			other.connection = fmt.Sprint("other", i)
+			leave, err := g.admitted(t.Context(), &other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leave(answered)
+		}
+		if took := time.Since(began); took != time.Hour {
+			t.Errorf("two that sent something took %s", took)
 		}
 	})
 }

@@ -345,7 +345,7 @@ func TestDeleteTriesAllSecrets(t *testing.T) {
 // there, or after.
 type lamedRows struct {
 	keeper.Store
-	create, remove, commit string // "before" or "after"
+	create, remove, commit, once string // "before" or "after"; remove also "stale"
 }
 
 func (l *lamedRows) Create(ctx context.Context, c keeper.Connection, event keeper.Event) error {
@@ -359,14 +359,28 @@ func (l *lamedRows) Create(ctx context.Context, c keeper.Connection, event keepe
 }
 
 func (l *lamedRows) Delete(ctx context.Context, id string, fence uint64, event keeper.Event) (bool, error) {
-	if l.remove == "before" {
+	switch l.remove {
+	case "before":
 		return false, errLamed
+	case "stale":
+		return false, nil
 	}
 	done, err := l.Store.Delete(ctx, id, fence, event)
 	if l.remove == "after" {
 		return false, errLamed
 	}
 	return done, err
+}
+
+func (l *lamedRows) Once(ctx context.Context, name string, at, until time.Time) (bool, error) {
+	if l.once == "before" {
+		return false, errLamed
+	}
+	isNew, err := l.Store.Once(ctx, name, at, until)
+	if l.once == "after" {
+		return false, errLamed
+	}
+	return isNew, err
 }
 
 func (l *lamedRows) Commit(ctx context.Context, fence, generation uint64, next keeper.Connection, events ...keeper.Event) (bool, error) {
@@ -422,5 +436,21 @@ func TestChangesThatFail(t *testing.T) {
 				t.Errorf("delete again: %v, %v", revoked, err)
 			}
 		})
+	}
+}
+
+// TestDeleteWithALostLease: who stood still for longer than the lease does not
+// delete what is somebody else's by now, and says so.
+func TestDeleteWithALostLease(t *testing.T) {
+	w := newWorld(t, single())
+	store := &lamedRows{Store: w.store, remove: "stale"}
+	w.store = store
+	w.start()
+	w.connect("one", "single")
+	if revoked, err := w.k.Delete(t.Context(), operator, "one"); revoked || err == nil {
+		t.Errorf("revoked %v, %v", revoked, err)
+	}
+	if row := must[keeper.Connection](t)(w.k.Connection(t.Context(), "one")); row.ID != "one" {
+		t.Errorf("the row is %+v", row)
 	}
 }

@@ -86,7 +86,8 @@ func (k *Keeper) OpenLink(token string) (Connect, error) {
 
 // Begin makes the state and URL of an authorization request. The state is sealed
 // and carries the whole of Connect; binding, a random text in a cookie of the
-// browser, ties it to that browser. The error is a *[Refusal] or the store's.
+// browser, ties it to that browser. The error is a *[Refusal], the store's, or a
+// *[provider.Error] where the provider's metadata cannot be had now.
 func (k *Keeper) Begin(ctx context.Context, in Connect, binding string) (authorizeURL string, err error) {
 	if binding == "" {
 		return "", refuse(ReasonOtherBrowser, "the browser has no cookie to tie the request to: allow cookies for this site")
@@ -100,8 +101,11 @@ func (k *Keeper) Begin(ctx context.Context, in Connect, binding string) (authori
 	authorizeURL, err = p.AuthorizeURL(ctx, provider.Authorization{
 		State: k.sealTicket(t, ticketState), Challenge: oauth.Challenge(t.Verifier), Params: t.Params, Owner: t.Owner,
 	})
+	if failure, ok := errors.AsType[*provider.Error](err); ok && failure.Class != provider.BadDefinition {
+		return "", failure
+	}
 	if err != nil {
-		return "", refuse(ReasonBadParams, "no authorization request to %s can be made: %v", p.Name(), err)
+		return "", refuse(ReasonBadDefinition, "owners cannot be sent to %s until an operator mends its definition or registration: %s", p.Name(), printable(err.Error()))
 	}
 	return authorizeURL, nil
 }

@@ -385,6 +385,34 @@ func TestWhatTheRedirectTells(t *testing.T) {
 	}
 }
 
+// TestBeginWithoutMetadata: a provider whose metadata cannot be had now is not
+// one whose definition is bad.
+func TestBeginWithoutMetadata(t *testing.T) {
+	w := newWorld(t, single())
+	withIssuer := func(change func(*provider.Definition)) {
+		w.change = func(cfg *keeper.Config) {
+			def := w.sims["single"].Definition(w.urls["single"])
+			def.AuthorizeURL, def.Issuer = "", w.urls["single"]
+			change(&def)
+			cfg.Providers = []*provider.Provider{newProvider(t, "single", def, w.clock.now, nil)}
+		}
+		w.start()
+	}
+	withIssuer(func(*provider.Definition) {})
+	must[string](t)(w.k.Begin(t.Context(), keeper.Connect{Provider: "single"}, cookie))
+	withIssuer(func(*provider.Definition) {})
+	w.sims["single"].Inject(providertest.Rule{Kind: providertest.Everything, Fault: providertest.Unavailable(http.StatusServiceUnavailable, "")})
+	_, err := w.k.Begin(t.Context(), keeper.Connect{Provider: "single"}, cookie)
+	if failure, ok := errors.AsType[*provider.Error](err); !ok || failure.Class == provider.BadDefinition {
+		t.Errorf("got %v", err)
+	}
+	w.sims["single"].Clear()
+	withIssuer(func(def *provider.Definition) { def.Issuer = w.urls["single"] + "/nowhere" })
+	if _, err := w.k.Begin(t.Context(), keeper.Connect{Provider: "single"}, cookie); reasonOf(err) != keeper.ReasonBadDefinition {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestNoPKCE: where the provider knows no PKCE it gets neither challenge nor
 // verifier.
 func TestNoPKCE(t *testing.T) {
@@ -443,6 +471,25 @@ func TestConnectWhileTheStoreFails(t *testing.T) {
 		store.create = ""
 		query = w.visit(w.link(keeper.Connect{Provider: "single", Connection: "one"}))
 		if _, c, err := w.k.Finish(t.Context(), query, cookie); err != nil || c.State != keeper.Active {
+			t.Errorf("%s, again: %v", when, err)
+		}
+	}
+}
+
+// TestOnceFails: a callback whose use could not be noted is not taken, and can
+// come again unless it was noted after all.
+func TestOnceFails(t *testing.T) {
+	for when, again := range map[string]keeper.Reason{"before": "", "after": keeper.ReasonReplayed} {
+		w := consenting(t, single())
+		store := &lamedRows{Store: w.store, once: when}
+		w.store = store
+		w.start()
+		query := w.visit(w.link(keeper.Connect{Provider: "single", Connection: "one"}))
+		if _, _, err := w.k.Finish(t.Context(), query, cookie); !errors.Is(err, errLamed) {
+			t.Errorf("%s: %v", when, err)
+		}
+		store.once = ""
+		if _, _, err := w.k.Finish(t.Context(), query, cookie); reasonOf(err) != again || (err == nil) != (again == "") {
 			t.Errorf("%s, again: %v", when, err)
 		}
 	}

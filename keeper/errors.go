@@ -24,6 +24,7 @@ const (
 	ReasonBadField        Reason = "bad_field"        // another field of the request, which Detail names
 	ReasonNoTokens        Reason = "no_tokens"        // nothing to begin with, and the provider needs the owner
 	ReasonNoOwnerNeeded   Reason = "no_owner_needed"  // there is nothing to ask an owner for
+	ReasonBadDefinition   Reason = "bad_definition"   // the provider's definition or registration does not do; an operator mends it
 	ReasonOtherConnection Reason = "other_connection" // the id is that of another provider's, tenant's or owner's connection
 
 	ReasonBadLink       Reason = "bad_link"       // damaged, or not made here

@@ -97,3 +97,28 @@ func TestExplainOthers(t *testing.T) {
 		t.Errorf("an explanation sent %d requests", n)
 	}
 }
+
+// TestExplainCauses: each cause is told in words.
+func TestExplainCauses(t *testing.T) {
+	w := newWorld(t, single())
+	w.connect("one", "single")
+	row := w.row("one")
+	verdicts := map[string]bool{}
+	for state, causes := range map[keeper.State][]keeper.Cause{
+		keeper.InDoubt: {keeper.CauseAnswerLost, keeper.CauseAnswerUnreadable, keeper.CauseRestored},
+		keeper.Reauthorize: {keeper.CauseNotConnected, keeper.CauseRevoked, keeper.CauseReplayed, keeper.CauseRefreshTokenExpired,
+			keeper.CauseConsentRequired, keeper.CauseNoRefreshToken},
+	} {
+		for _, cause := range causes {
+			row.ID, row.State, row.Cause = string(cause), state, cause
+			if err := w.store.Create(t.Context(), row, keeper.Event{At: time.Now(), Type: keeper.EventCreated, Connection: row.ID}); err != nil {
+				t.Fatal(err)
+			}
+			e := must[keeper.Explanation](t)(w.k.Explain(t.Context(), row.ID))
+			if e.Cause != string(cause) || strings.Contains(e.Verdict, "_") || verdicts[e.Verdict] || e.Repair == "" || e.Alive != (state == keeper.InDoubt) {
+				t.Errorf("%s: %+v", cause, e)
+			}
+			verdicts[e.Verdict] = true
+		}
+	}
+}

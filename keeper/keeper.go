@@ -126,7 +126,7 @@ func (k *Keeper) expiring(c *Connection) Event {
 
 // alarm raises the alarm of a provider, unless it is raised already.
 func (k *Keeper) alarm(ctx context.Context, p *provider.Provider, eventType string, failure *provider.Error) {
-	event := Event{At: k.now(), Type: eventType, Provider: p.Name(), Class: failure.Class, Actor: "keeper", Detail: failure.Error()}
+	event := Event{At: k.now(), Type: eventType, Provider: p.Name(), Class: failure.Class, Actor: "keeper", Detail: failure.Why()}
 	raised, err := k.cfg.Store.Record(context.WithoutCancel(ctx), event, eventType, EventProviderUp)
 	if err != nil {
 		k.cfg.Log.Error("an alarm was not recorded", "provider", p.Name(), "type", eventType, "error", err)

@@ -167,7 +167,7 @@ func (w *world) explained(id string) {
 
 // order is for a process on the same database with the same providers.
 func (w *world) order() order {
-	o := order{Dir: w.dir, Root: w.root.Base64(), Providers: w.urls, Ahead: w.clock.now().Sub(time.Now()), Readers: 2}
+	o := order{Dir: w.dir, Root: w.root.Base64(), Providers: w.urls, Ahead: time.Until(w.clock.now()), Readers: 2}
 	for name := range w.sims {
 		for i := range connectionsEach { // those that are not there are not found
 			o.IDs = append(o.IDs, fmt.Sprintf("%s-%d", name, i))

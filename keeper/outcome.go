@@ -79,7 +79,7 @@ func (w *work) verdict(class provider.Class) provider.Class {
 	case class != provider.Revoked || sent.Kind != provider.Refresh:
 	case w.inDoubtBefore(sent), w.c.State == InDoubt:
 		return provider.Replayed // it was sent before, and that answer was lost
-	case !w.c.RefreshExpiresAt.IsZero() && !w.k.now().Before(w.c.RefreshExpiresAt):
+	case !w.c.RefreshExpiresAt.IsZero() && !w.k.now().Before(w.c.RefreshExpiresAt), !w.c.EndsAt.IsZero() && !w.k.now().Before(w.c.EndsAt):
 		return provider.RefreshTokenExpired
 	}
 	return class
@@ -140,6 +140,9 @@ func (w *work) take(next *Connection, kind provider.Kind, answer provider.Answer
 	if old.State != Active {
 		next.Since = now
 	}
+	if w.restored {
+		next.State, next.Cause, next.Since = old.State, old.Cause, old.Since
+	}
 	next.IssuedAt, next.ExpiresAt = answer.SentAt, tokens.ExpiresAt
 	next.TokenType = cmp.Or(tokens.TokenType, old.TokenType)
 	next.Params = merged(merged(old.Params, w.params), tokens.Params)
@@ -162,7 +165,7 @@ func (w *work) take(next *Connection, kind provider.Kind, answer provider.Answer
 	if kind == provider.Exchange && w.actor.Name != "" {
 		events[0].Actor, events[0].Address = w.actor.Name, w.actor.Address
 	}
-	if old.State == InDoubt || old.State == Reauthorize && old.Cause != CauseNotConnected {
+	if next.State == Active && (old.State == InDoubt || old.State == Reauthorize && old.Cause != CauseNotConnected) {
 		recovered := w.k.event(next, EventRecovered)
 		recovered.Cause, recovered.Detail = old.Cause, "It was "+string(old.State)+" since "+old.Since.UTC().Format(time.RFC3339)+"."
 		events = append(events, recovered)
@@ -189,7 +192,9 @@ func (w *work) take(next *Connection, kind provider.Kind, answer provider.Answer
 			}
 		}
 	}
-	next.DueAt = w.k.due(next, w.p)
+	if next.DueAt = w.k.due(next, w.p); w.restored {
+		next.DueAt = now
+	}
 	return events
 }
 
@@ -262,11 +267,11 @@ func (w *work) fail(ctx context.Context, failure *provider.Error, intent *Intent
 func (w *work) failed(next *Connection, failure *provider.Error) (events []Event) {
 	if next.Attempt == 0 || next.Class != failure.Class {
 		event := w.k.event(next, EventFailed)
-		event.Class, event.Detail = failure.Class, failure.Error()
+		event.Class, event.Detail = failure.Class, failure.Why()
 		events = append(events, event)
 	}
 	next.Attempt++
-	next.Class, next.Error = failure.Class, failure.Error()
+	next.Class, next.Error = failure.Class, failure.Why()
 	next.DueAt = retryAt(next, w.p.Definition(), failure.Class, failure.RetryAfter, w.k.now(), w.k.cfg.Rand())
 	return events
 }
@@ -310,7 +315,7 @@ func (w *work) intoDoubt(next *Connection, cause Cause, failure *provider.Error,
 	}
 	next.State, next.Cause, next.Since = InDoubt, cause, w.k.now()
 	event := w.k.event(next, EventInDoubt)
-	event.Class, event.Detail = failure.Class, failure.Error()
+	event.Class, event.Detail = failure.Class, failure.Why()
 	return append(events, event)
 }
 
@@ -339,10 +344,10 @@ func (w *work) reauthorize(ctx context.Context, cause Cause, failure *provider.E
 	if next.State != Reauthorize {
 		next.State, next.Since = Reauthorize, w.k.now()
 	}
-	next.Cause, next.Class, next.Error, next.Attempt = cause, failure.Class, failure.Error(), next.Attempt+1
+	next.Cause, next.Class, next.Error, next.Attempt = cause, failure.Class, failure.Why(), next.Attempt+1
 	next.DueAt = time.Time{}
 	event := w.k.event(&next, EventReauthorize)
-	event.Class, event.Cause, event.Detail = failure.Class, next.Cause, failure.Error()
+	event.Class, event.Cause, event.Detail = failure.Class, next.Cause, failure.Why()
 	return w.conclude(ctx, next, failure, []Event{event})
 }
 

@@ -175,6 +175,7 @@ type work struct {
 	requestID   string          // of the last request
 	interrupted bool            // a process ended while a refresh token was on its way
 	refused     *provider.Error // the refresh token was, and a re-mint is the way out
+	restored    bool            // the answer is of a restored copy, and its tokens may have been used since as well
 
 	// Of an exchange: what the redirect told, and who asked.
 	params   map[string]string
@@ -213,9 +214,14 @@ func (w *work) warn(now time.Time) bool {
 	if !w.need.due || at.IsZero() || !w.c.WarnedAt.IsZero() || now.Before(at) {
 		return false
 	}
-	w.c.WarnedAt = now
-	w.c.DueAt = w.k.due(&w.c, w.p)
-	return now.Before(w.c.DueAt) || w.c.DueAt.IsZero()
+	next := w.c
+	next.WarnedAt = now
+	next.DueAt = w.k.due(&next, w.p)
+	if !next.DueAt.IsZero() && !now.Before(next.DueAt) {
+		return false // a refresh is due as well, and goes first
+	}
+	w.c = next
+	return true
 }
 
 // refresh spends what the connection has to renew its tokens by.
@@ -259,6 +265,9 @@ func (w *work) withoutOwner() provider.Kind {
 // expired: by what the provider told or documents. What is only believed is
 // tried.
 func certainlyOver(c *Connection, def *provider.Definition, now time.Time) bool {
+	if !c.EndsAt.IsZero() && !now.Before(c.EndsAt) && def.Facts["refresh_token.lifetime"].Known != provider.KnownBelieved {
+		return true
+	}
 	if c.RefreshExpiresAt.IsZero() || now.Before(c.RefreshExpiresAt) {
 		return false
 	}
@@ -420,7 +429,7 @@ func (w *work) unlock(ctx context.Context, cause error) error {
 func (w *work) commit(ctx context.Context, next Connection, events ...Event) error {
 	ctx = context.WithoutCancel(ctx)
 	fence, generation := w.c.Fence, w.c.Generation
-	next.UpdatedAt = w.k.now()
+	next.UpdatedAt = later(w.k.now(), w.c.UpdatedAt.Add(time.Millisecond)) // by which this write is known below
 	w.k.cfg.Step(StepCommit)
 	done, err := w.k.cfg.Store.Commit(ctx, fence, generation, next, events...)
 	for attempt := 1; !done && attempt < 3; attempt++ {

@@ -16,7 +16,10 @@ type Resealing struct {
 
 const (
 	resealEvery = time.Minute
-	resealBatch = 256
+	// recountEvery is when to look again although nothing was left: a process
+	// that knew of the newest key later than this one may have used an older one.
+	recountEvery = time.Hour
+	resealBatch  = 256
 	// resealPause leaves the database to others: at most 50 rows a second.
 	resealPause = 20 * time.Millisecond
 )
@@ -32,12 +35,20 @@ func (k *Keeper) Resealing() Resealing {
 
 // reseals seals anew until the context ends.
 func (k *Keeper) reseals(ctx context.Context) {
+	var clean uint32 // the key below which nothing was left
+	var counted time.Time
 	for {
 		if err := k.cfg.Keys.Reload(ctx); err != nil && ctx.Err() == nil {
 			k.cfg.Log.Error("keys were not reloaded; the known ones stay in force", "error", err)
 		}
-		if err := k.resealAll(ctx); err != nil && ctx.Err() == nil {
-			k.cfg.Log.Error("sealing under the newest key broke off and goes on in a minute", "error", err)
+		if key, now := k.cfg.Keys.Current().ID, k.now(); key != clean || now.Before(counted) || now.Sub(counted) >= recountEvery {
+			err := k.resealAll(ctx, key)
+			if err != nil && ctx.Err() == nil {
+				k.cfg.Log.Error("sealing under the newest key broke off and goes on in a minute", "error", err)
+			}
+			if counted = now; err == nil && k.Resealing().Left == 0 {
+				clean = key
+			}
 		}
 		if sleep(ctx, resealEvery) != nil {
 			return
@@ -46,8 +57,7 @@ func (k *Keeper) reseals(ctx context.Context) {
 }
 
 // resealAll seals every row that is there under the newest key.
-func (k *Keeper) resealAll(ctx context.Context) error {
-	key := k.cfg.Keys.Current().ID
+func (k *Keeper) resealAll(ctx context.Context, key uint32) error {
 	left, err := k.stale(ctx, key)
 	if err != nil {
 		return err

@@ -28,6 +28,11 @@ func (w *work) plan(c *Connection) plan {
 		return resend
 	}
 	if window := time.Duration(known.ReplayWindow); window > 0 {
+		if lifetime := c.ExpiresAt.Sub(c.IssuedAt); c.Cause == CauseRestored && lifetime > 0 {
+			// Nobody knows how often it was renewed since the copy was made, and the
+			// use of a successor closes the window: there must have been no time for it.
+			window = min(window, lifetime/2)
+		}
 		closes := spentSince(c).Add(window - min(windowMargin, window/10))
 		if w.k.now().Before(closes) {
 			return resend
@@ -58,6 +63,7 @@ func (w *work) resolve(ctx context.Context) (done bool, err error) {
 		case err != nil:
 			return true, w.unlock(ctx, err)
 		case found:
+			w.restored = w.c.State == InDoubt && w.c.Cause == CauseRestored
 			return true, w.settle(ctx, answer)
 		case !never && w.k.now().Before(intent.Deadline):
 			return true, w.unlock(ctx, errBusy) // whoever made it may be about to send

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// pollEvery is how often the store is asked for what is due, at least.
-	pollEvery = time.Second
+	// The store is asked for what is due each pollBusy while something happens,
+	// and each pollIdle otherwise.
+	pollBusy, pollIdle = time.Second, 5 * time.Second
 	// dueBatch is how many due connections are looked at in one query.
 	dueBatch = 256
 	// brokenPause is when a connection is looked at again that could be neither
@@ -42,17 +43,20 @@ func (k *Keeper) wake() {
 }
 
 // drains moves answers that the store did not take into the journal, as soon as
-// it takes them, and resolves them.
+// it takes them, and resolves them when the leases are over that could not be
+// ended.
 func (k *Keeper) drains(ctx context.Context) {
+	var drained []string // and not resolved
 	for {
 		ids, err := k.spool.drain(ctx, k.cfg.Store)
 		if err != nil && ctx.Err() == nil {
 			k.cfg.Log.Error("the store does not take answers from the spool; they are kept", "error", err)
 		}
-		for _, id := range ids {
-			k.attend(ctx, id)
-		}
-		if sleep(ctx, pollEvery) != nil {
+		drained = slices.DeleteFunc(append(drained, ids...), func(id string) bool {
+			c := k.attend(ctx, id)
+			return !k.now().Before(c.LeaseUntil)
+		})
+		if sleep(ctx, pollIdle) != nil {
 			return
 		}
 	}
@@ -68,6 +72,7 @@ type runner struct {
 	flying  map[string]bool            // ids of those that are running
 	cut     map[string]bool            // registrations of which there may be more than was read
 	polled  time.Time
+	busy    bool      // something was due lately
 	next    time.Time // when the earliest is due that is not due yet
 	failed  bool      // the last query did
 	landed  chan Due
@@ -108,23 +113,32 @@ func (r *runner) run(ctx context.Context) {
 }
 
 func (r *runner) land(due Due) {
+	r.busy = true
 	delete(r.flying, due.ID)
 	r.running[due.Provider]--
+}
+
+// interval is how long an answer of the store counts.
+func (r *runner) interval() time.Duration {
+	if r.busy {
+		return pollBusy
+	}
+	return pollIdle
 }
 
 // pause is how long nothing can happen but a landing.
 func (r *runner) pause() time.Duration {
 	if r.next.IsZero() {
-		return pollEvery
+		return r.interval()
 	}
-	return max(time.Millisecond, min(pollEvery, r.next.Sub(r.k.now())))
+	return max(time.Millisecond, min(r.interval(), r.next.Sub(r.k.now())))
 }
 
 // look reads what is due, for registrations that could begin something and know
 // of nothing to begin.
 func (r *runner) look(ctx context.Context) {
 	now := r.k.now()
-	again := r.polled.IsZero() || now.Before(r.polled) || now.Sub(r.polled) >= pollEvery || !r.next.IsZero() && !now.Before(r.next)
+	again := r.polled.IsZero() || now.Before(r.polled) || now.Sub(r.polled) >= r.interval() || !r.next.IsZero() && !now.Before(r.next)
 	for {
 		var names []string
 		for _, name := range r.names {
@@ -133,12 +147,12 @@ func (r *runner) look(ctx context.Context) {
 			}
 		}
 		if again {
-			again, r.polled, r.next = false, now, time.Time{}
+			again, r.polled, r.next, r.busy = false, now, time.Time{}, len(r.flying) > 0
 		}
 		if len(names) == 0 {
 			return
 		}
-		due, err := r.k.cfg.Store.Due(ctx, now.Add(pollEvery), dueBatch, names...)
+		due, err := r.k.cfg.Store.Due(ctx, now.Add(pollIdle), dueBatch, names...)
 		if err != nil {
 			if !r.failed && ctx.Err() == nil {
 				r.k.cfg.Log.Error("the store does not say what is due; it is asked again until it does", "error", err)
@@ -167,7 +181,7 @@ func (r *runner) take(due []Due, now time.Time) (found bool) {
 			r.next = sooner(r.next, d.DueAt)
 		default:
 			r.waiting[d.Provider].push(turn(d.Tenant, d.Owner, d.ID), d)
-			found = true
+			found, r.busy = true, true
 		}
 	}
 	return found
@@ -192,20 +206,20 @@ func (r *runner) begin(ctx context.Context) {
 	}
 }
 
-// attend does what is due for one connection. What fails without a word in its
-// row is put off, so that it does not stand before others.
-func (k *Keeper) attend(ctx context.Context, id string) {
+// attend does what is due for one connection, and gives its row. What fails
+// without a word in its row is put off, so that it does not stand before others.
+func (k *Keeper) attend(ctx context.Context, id string) Connection {
 	c, err := k.renew(ctx, id, Want{}, false)
 	now := k.now()
 	if err == nil || ctx.Err() != nil || c.ID == "" || c.DueAt.IsZero() || now.Before(c.DueAt) {
 		if _, told := errors.AsType[*Unusable](err); err != nil && !told && ctx.Err() == nil && !errors.Is(err, ErrNotFound) {
 			k.cfg.Log.Error("a connection was not renewed", "connection", id, "error", err)
 		}
-		return
+		return c
 	}
 	if neverConnected(&c) {
 		k.discard(ctx, id)
-		return
+		return c
 	}
 	pause := brokenPause
 	if unusable, ok := errors.AsType[*Unusable](err); ok && unusable.RetryAfter > 0 {
@@ -214,6 +228,7 @@ func (k *Keeper) attend(ctx context.Context, id string) {
 	if _, err := k.changed(ctx, id, func(c *Connection) ([]Event, error) { return nil, putOff(c, now, pause) }); err != nil && ctx.Err() == nil {
 		k.cfg.Log.Error("a connection was not put off", "connection", id, "error", err)
 	}
+	return c
 }
 
 // putOff moves what is still due.

@@ -25,9 +25,9 @@ func eventix(t testing.TB) (*world, *site) {
 	t.Helper()
 	return ship(t, overHTTP, "eventix", providertest.Eventix(),
 		map[string]string{eventixTokens: providertest.TokenPath, eventixAuthorize: providertest.AuthorizePath, "/me": providertest.MePath},
-		func(d *provider.Definition, url string) {
-			leadTo(d, "https://auth.openticket.tech", url)
-			leadTo(d, "https://api.eventix.io", url)
+		func(cfg *provider.Config, url string) {
+			leadTo(&cfg.Definition, "https://auth.openticket.tech", url)
+			leadTo(&cfg.Definition, "https://api.eventix.io", url)
 		})
 }
 

@@ -21,8 +21,8 @@ func flexiti(t testing.TB, life time.Duration) (*world, *site) {
 	d := providertest.Flexiti()
 	d.AccessLife = life
 	w, s := ship(t, overHTTP, "flexiti", d, map[string]string{flexitiToken: providertest.TokenPath},
-		func(d *provider.Definition, url string) {
-			d.Params["api"] = provider.Param{Pattern: "http:.*", Default: url + "/flexiti/online-api"}
+		func(cfg *provider.Config, url string) {
+			cfg.Definition.Params["api"] = provider.Param{Pattern: "http:.*", Default: url + "/flexiti/online-api"}
 		})
 	must[keeper.Connection](t)(w.k.Create(t.Context(), operator, keeper.Import{ID: "shop", Provider: "flexiti"}))
 	return w, s

@@ -24,10 +24,11 @@ import (
 type site struct {
 	*providertest.Simulator
 	url   string
-	paths map[string]string // of the provider → of the simulator
+	paths map[string]string // of the provider → of the simulator; nil where they are the same
 
-	mu   sync.Mutex
-	seen []sent
+	mu     sync.Mutex
+	seen   []sent
+	answer func(sent) string // in place of the simulator's to token requests, with status 400
 }
 
 // sent is one request as it came over the wire.
@@ -41,15 +42,31 @@ type sent struct {
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	path, known := s.paths[r.URL.Path]
+	if s.paths == nil {
+		path, known = r.URL.Path, true
+	}
 	if err != nil || !known {
 		http.NotFound(w, r)
 		return
 	}
+	q := sent{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), string(body)}
 	s.mu.Lock()
-	s.seen = append(s.seen, sent{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), string(body)})
+	s.seen = append(s.seen, q)
+	answer := s.answer
 	s.mu.Unlock()
+	if path == providertest.TokenPath && answer != nil {
+		http.Error(w, answer(q), http.StatusBadRequest)
+		return
+	}
 	r.URL.Path, r.Body = path, io.NopCloser(strings.NewReader(string(body)))
 	s.Simulator.ServeHTTP(w, r)
+}
+
+// answers has token requests answered by f, or by the simulator where nil.
+func (s *site) answers(f func(sent) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = f
 }
 
 // take gives what was sent since it was last called.
@@ -116,10 +133,10 @@ func inMemory(h http.Handler) (string, dial, func()) {
 }
 
 // ship makes a world of one provider with the definition that comes with the
-// program, which lead changes so that its URLs and params are those of the
-// simulator. scopes are what the app asks for.
+// program, whose registration lead changes so that its URLs and params are those
+// of the simulator. scopes are what the app asks for.
 func ship(t testing.TB, listen listener, name string, dialect providertest.Dialect, paths map[string]string,
-	lead func(d *provider.Definition, url string), scopes ...string) (*world, *site) {
+	lead func(cfg *provider.Config, url string), scopes ...string) (*world, *site) {
 	t.Helper()
 	definition, ok := provider.Builtin().Definition(name)
 	if !ok {
@@ -132,14 +149,14 @@ func ship(t testing.TB, listen listener, name string, dialect providertest.Diale
 	s.url, dial, stop = listen(s)
 	t.Cleanup(stop)
 	definition.Params = maps.Clone(definition.Params)
-	lead(&definition, s.url)
+	registered := provider.Config{
+		Definition: definition, ClientID: "sim-client", ClientSecrets: []secret.Text{secret.NewText("sim-secret")}, Scopes: scopes,
+		RedirectURI: "http://127.0.0.1/connect/callback", AllowPrivateNetworks: true, Now: w.clock.now, Dial: dial,
+	}
+	lead(&registered, s.url)
 	w.sims[name], w.urls[name] = s.Simulator, s.url
 	w.change = func(cfg *keeper.Config) {
-		p := must[*provider.Provider](t)(provider.New(provider.Config{
-			Definition: definition, ClientID: "sim-client", ClientSecrets: []secret.Text{secret.NewText("sim-secret")}, Scopes: scopes,
-			RedirectURI: "http://127.0.0.1/connect/callback", AllowPrivateNetworks: true, Now: w.clock.now, Dial: dial,
-		}))
-		cfg.Providers = []*provider.Provider{p}
+		cfg.Providers = []*provider.Provider{must[*provider.Provider](t)(provider.New(registered))}
 	}
 	w.openStore()
 	w.start()
@@ -161,7 +178,7 @@ func leadTo(d *provider.Definition, from, to string) {
 // param of its definition.
 func served(t testing.TB, name string, dialect providertest.Dialect, paths map[string]string) (*world, *site) {
 	t.Helper()
-	return ship(t, overHTTP, name, dialect, paths, func(*provider.Definition, string) {})
+	return ship(t, overHTTP, name, dialect, paths, func(cfg *provider.Config, url string) { cfg.Params = map[string]string{"server": url} })
 }
 
 func fos(t testing.TB, dialect providertest.Dialect) (*world, *site) {
@@ -177,7 +194,7 @@ func bshaffer(t testing.TB, dialect providertest.Dialect) (*world, *site) {
 // grants connects an owner through the browser.
 func (w *world) grants(s *site, name, id string) keeper.Connection {
 	w.t.Helper()
-	in := w.link(keeper.Connect{Provider: name, Connection: id, Owner: id, Params: map[string]string{"server": s.url}})
+	in := w.link(keeper.Connect{Provider: name, Connection: id, Owner: id})
 	_, row, err := w.k.Finish(w.t.Context(), w.visit(in), cookie)
 	if err != nil {
 		w.t.Fatal(err)
@@ -277,6 +294,10 @@ func TestOneShot(t *testing.T) {
 		}
 	}
 	runIn(t, func() { w.settles("one", func(row keeper.Connection) bool { return !row.WarnedAt.IsZero() }) }, w.k)
+	warned := must[[]keeper.Event](t)(w.store.Events(t.Context(), keeper.EventFilter{Connection: "one", Limit: 1}))[0]
+	if ends := row.ExpiresAt.UTC().Format(time.RFC3339); !strings.Contains(warned.Detail, ends) {
+		t.Errorf("the owner is not told of %s: %+v", ends, warned)
+	}
 	w.clock.move(time.Minute)
 	u := w.unusable("one", keeper.Want{})
 	if u.Cause != keeper.CauseNoRefreshToken || !u.NeedsOwner() || u.State != keeper.Reauthorize {

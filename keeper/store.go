@@ -48,7 +48,9 @@ type ConnectionStore interface {
 	Lease(ctx context.Context, id string, at, until time.Time) (Connection, bool, error)
 	// Begin stores an intent in place of any that is open, and extends the lease,
 	// if the fence and the intent's generation are the row's. False where they
-	// are not, and nothing changed.
+	// are not, and nothing changed. The connection becomes due when that lease
+	// ends, if it is not due before: should the process end, the background finds
+	// the intent while a replay window is open.
 	Begin(ctx context.Context, id string, fence uint64, intent Intent, leaseUntil time.Time) (bool, error)
 	// Answer adds the sealed answer to the open intent with a request id,
 	// whatever the fence is: an answer that comes late is still the only copy of

@@ -206,12 +206,6 @@ func (s *names) add(name string) {
 	s.set[name] = true
 }
 
-func (s *names) has(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.set[name]
-}
-
 func (s *names) take(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -60,7 +60,7 @@ func (k *Keeper) unusable(c *Connection, failure error) *Unusable {
 	if gate, ok := errors.AsType[*heldBack](failure); ok {
 		u.Class, u.RetryAfter, u.Detail = gate.class, gate.retryAfter, gate.detail
 	} else if refused, ok := errors.AsType[*provider.Error](failure); ok {
-		u.Class, u.Detail = refused.Class, refused.Error()
+		u.Class, u.Detail = refused.Class, refused.Why()
 	} else if failure != nil {
 		u.Class, u.Detail, u.RetryAfter = provider.Transient, failure.Error(), time.Second
 	}
@@ -77,7 +77,9 @@ func repair(u *Unusable, failure error) string {
 		return "resume it"
 	case u.State == Reauthorize:
 		return "ask its owner to connect again: a connect session for this connection makes the link"
-	case u.State == InDoubt && u.Cause == CauseRestored && u.RetryAfter == 0:
+	case u.State == InDoubt && u.Cause == CauseRestored && u.RetryAfter > 0:
+		return "its access token is served while it lives; then its owner must connect again, or an operator refreshes it if it was not refreshed since the backup was made"
+	case u.State == InDoubt && u.Cause == CauseRestored:
 		return "ask its owner to connect again, or, if it was not refreshed since the backup was made, refresh it in spite of the doubt"
 	case u.State == InDoubt && u.Cause == CauseAnswerUnreadable:
 		return "mend the definition of the provider: the answer is kept and read again"

@@ -145,9 +145,7 @@ func (p *Provider) errorOf(doc document) (code, detail string) {
 func (d document) describe() string {
 	switch root := d.root.(type) {
 	case map[string]any:
-		names := slices.DeleteFunc(slices.Sorted(maps.Keys(root)), func(name string) bool {
-			return len(name) > 40 || strings.ContainsFunc(name, notInName) // what is no name may be a secret
-		})
+		names := slices.DeleteFunc(slices.Sorted(maps.Keys(root)), func(name string) bool { return !isWord(name) })
 		return "the answer has the fields " + strings.Join(names, ", ")
 	case nil:
 		if d.html {
@@ -156,6 +154,21 @@ func (d document) describe() string {
 		return "the answer is neither JSON nor a form"
 	}
 	return "the answer is no JSON object"
+}
+
+// isWord reports whether the name of a field can be shown: what does not look
+// like words may be a secret.
+func isWord(name string) bool {
+	capitals := 0
+	for _, c := range name {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			capitals++
+		case (c < 'a' || c > 'z') && c != '_' && c != '-':
+			return false
+		}
+	}
+	return len(name) <= 40 && capitals <= 3
 }
 
 // answerSecrets are the tokens in an answer.

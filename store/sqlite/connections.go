@@ -27,7 +27,9 @@ const (
 	// writeJournal leaves the fence alone.
 	writeJournal = `UPDATE journal SET (lease_until, request_id, kind, renews, sent_at, deadline, answer_key, answer) =
 		(?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) WHERE connection = ?1`
-	writeAnswer = `UPDATE journal SET answer_key = ?3, answer = ?4
+	// dueAfterLease lets the background find what a process left broken off.
+	dueAfterLease = "UPDATE connections SET due_at = ?2 WHERE number = ?1 AND (due_at = 0 OR due_at > ?2)"
+	writeAnswer   = `UPDATE journal SET answer_key = ?3, answer = ?4
 		WHERE connection = (SELECT number FROM connections WHERE id = ?1) AND request_id = ?2`
 )
 
@@ -92,7 +94,10 @@ func (k Keeper) Begin(ctx context.Context, id string, fence uint64, intent keepe
 		if err != nil || row == nil || row.fence != fence || row.generation != intent.Generation {
 			return false, err
 		}
-		return true, run(conn, writeJournal, nil, journalValues(row.number, leaseUntil, &intent)...)
+		if err := run(conn, writeJournal, nil, journalValues(row.number, leaseUntil, &intent)...); err != nil {
+			return false, err
+		}
+		return true, run(conn, dueAfterLease, nil, row.number, leaseUntil)
 	})
 }
 

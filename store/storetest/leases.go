@@ -54,6 +54,9 @@ func (f *fixture) begin(c keeper.Connection, requestID string) keeper.Connection
 	}
 	until := start().Add(2 * leaseFor)
 	f.equal(f.did(f.Keeper.Begin(f.Context(), c.ID, c.Fence, intent, until)), true)
+	if c.DueAt.IsZero() || until.Before(c.DueAt) {
+		c.DueAt = until // so that the background finds what is broken off
+	}
 	c.Intent, c.LeaseUntil = &intent, until
 	return c
 }
