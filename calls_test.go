@@ -3,7 +3,6 @@ package evergrant_test
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ func TestClients(t *testing.T) {
 	ctx := t.Context()
 	sent := evergrant.Registration{
 		ID: "films/2", Name: "Films", RedirectURIs: []string{"https://films.example/"}, GrantTypes: []string{"authorization_code", "refresh_token"},
-		Scopes: oauth.Scope{"read", "write"}, Introspect: true, Trusted: true, AccessTokenLifetime: "5m", CodeLifetime: "30s",
+		Scopes: oauth.Scope{"read", "write"}, Introspect: true, Trusted: true, Tenant: "shop", AccessTokenLifetime: "5m", CodeLifetime: "30s",
 		RefreshTokenLifetime: "30d", GrantLifetime: "0", Rotation: "public_clients", RetryWindow: "0", Format: "opaque", SigningAlg: "EdDSA",
 		Secrets: 7, Declared: true, CreatedAt: time.Unix(1, 0), // what the server tells is not sent
 	}
@@ -97,15 +96,10 @@ func TestUsers(t *testing.T) {
 // refreshToken gets a grant of alice's, and returns its refresh token.
 func refreshToken(t *testing.T, s *server) secret.Text {
 	t.Helper()
-	form := url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"},
-		"client_id": {"photos"}, "client_secret": {photosSecret.Reveal()}}
-	resp, err := http.PostForm(s.URL+issuer.TokenPath, form)
+	token, err := s.grant()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	var token oauth.TokenResponse
-	decode(t, resp.Body, &token)
 	return secret.NewText(token.RefreshToken)
 }
 

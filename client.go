@@ -7,20 +7,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/evergrant/evergrant/secret"
 )
 
-// Client administers a running server through its HTTP API. Its methods are
+// Client uses and administers a running server through its HTTP API. Its methods are
 // safe for concurrent use. They return a *[Problem] where the server refused,
 // an error that wraps [ErrUnreachable] where no answer came, and the context's
 // error where the context ended.
 type Client struct {
-	Server string       // URL of the server, such as http://127.0.0.1:8080
-	Token  secret.Text  // the admin token, which the server left in its data directory as admin.token
-	HTTP   *http.Client // http.DefaultClient where nil; redirects are not followed
+	Server string // URL of the server, such as http://127.0.0.1:8080
+	// Token is the admin token, which the server left in its data directory as
+	// admin.token; or, for connections, a token of its issuer with a scope
+	// keeper:read, keeper:token or keeper:write.
+	Token secret.Text
+	HTTP  *http.Client // http.DefaultClient where nil; redirects are not followed
+	// Now is the clock by which tokens of connections are kept; time.Now where nil.
+	Now func() time.Time
+}
+
+func (c *Client) clock() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // ErrUnreachable says that the server gave no answer, or broke off in the
@@ -34,7 +49,18 @@ type Problem struct {
 	Status int    `json:"status"` // HTTP status
 	Detail string `json:"detail,omitempty"`
 	Next   string `json:"next,omitempty"` // what to do next
+	Code   string `json:"code,omitempty"` // of a connection that gives no token, see the Code constants
+	// RetryAfter is how long to wait before trying again; 0 where that does not
+	// help or is not told.
+	RetryAfter time.Duration `json:"-"`
 }
+
+// The codes of problems of a connection.
+const (
+	CodeReauthorize = "reauthorization_required" // see ReauthorizationError
+	CodePaused      = "connection_paused"
+	CodeUnavailable = "provider_unavailable" // now; the token may come later
+)
 
 // Error is the detail, or the title where there is none.
 func (p *Problem) Error() string {
@@ -51,7 +77,7 @@ const maxAnswer = 64 << 20
 // call sends in as JSON unless it is nil, and reads the answer into out unless
 // that is nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	resp, err := c.send(ctx, method, path, in)
+	resp, err := c.send(ctx, method, path, in, nil)
 	if err != nil {
 		return err
 	}
@@ -69,9 +95,9 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// send does a request and returns an answer of success, whose body the caller
-// closes.
-func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+// send does a request with further header fields and returns an answer of
+// success, whose body the caller closes.
+func (c *Client) send(ctx context.Context, method, path string, in any, header http.Header) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		encoded, err := json.Marshal(in)
@@ -84,6 +110,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if err != nil {
 		return nil, fmt.Errorf("server URL %q: %w", c.Server, err)
 	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -121,11 +148,23 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 // problem reads a refusal.
 func (c *Client) problem(resp *http.Response) error {
 	problem := &Problem{}
+	told := struct {
+		*Problem
+		Cause      string    `json:"cause"`
+		Since      time.Time `json:"since"`
+		ConnectURL string    `json:"connect_url"`
+	}{Problem: problem}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil || json.Unmarshal(body, problem) != nil || problem.Title == "" {
+	if err != nil || json.Unmarshal(body, &told) != nil || problem.Title == "" {
 		return c.foreign(resp.StatusCode)
 	}
 	problem.Status = resp.StatusCode
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		problem.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	if problem.Code == CodeReauthorize {
+		return &ReauthorizationError{told.Cause, told.Since, told.ConnectURL, problem}
+	}
 	return problem
 }
 

@@ -19,6 +19,7 @@ type Registration struct {
 	Scopes       oauth.Scope `json:"scopes,omitempty"`      // all of the server's where empty
 	Introspect   bool        `json:"introspect,omitempty"`  // may introspect tokens of all clients
 	Trusted      bool        `json:"trusted,omitempty"`     // without consent page
+	Tenant       string      `json:"tenant,omitempty"`      // whose connections its tokens reach; the operator's where empty
 
 	AccessTokenLifetime  string `json:"access_token_lifetime,omitempty"`
 	CodeLifetime         string `json:"authorization_code_lifetime,omitempty"`
@@ -65,18 +66,26 @@ type Grant struct {
 	Retries         uint32    `json:"retries"` // answers that were given again
 }
 
-// Event is one entry of the audit log.
+// Event is one entry of the audit log, of the issuer or of the keeper.
 type Event struct {
-	ID       int64     `json:"id"` // grows
-	At       time.Time `json:"at"`
-	Type     string    `json:"type"` // such as grant.reuse_detected
-	Grant    string    `json:"grant,omitempty"`
-	ClientID string    `json:"client_id,omitempty"`
-	Subject  string    `json:"subject,omitempty"`
-	Actor    string    `json:"actor"`             // "client:ID", "user:NAME", "operator" or "server"
-	Address  string    `json:"address,omitempty"` // network address, without port
-	Cause    string    `json:"cause,omitempty"`
-	Detail   string    `json:"detail,omitempty"` // for people
+	ID      int64     `json:"id"` // grows
+	At      time.Time `json:"at"`
+	Type    string    `json:"type"`              // such as grant.reuse_detected or connection.refreshed
+	Actor   string    `json:"actor"`             // "client:ID", "user:NAME", "owner", "operator", "server" or "keeper"
+	Address string    `json:"address,omitempty"` // network address, without port
+	Cause   string    `json:"cause,omitempty"`
+	Detail  string    `json:"detail,omitempty"` // for people
+
+	Grant    string `json:"grant,omitempty"`
+	ClientID string `json:"client_id,omitempty"`
+	Subject  string `json:"subject,omitempty"`
+
+	Connection string `json:"connection,omitempty"`
+	Provider   string `json:"provider,omitempty"`
+	Tenant     string `json:"tenant,omitempty"`
+	Owner      string `json:"owner,omitempty"`
+	Generation uint64 `json:"generation,omitempty"` // of the connection
+	Class      string `json:"class,omitempty"`      // of the error at the provider
 }
 
 // Key is one numbered key of the server.
@@ -95,15 +104,26 @@ const (
 	KeyRetired = "retired"
 )
 
-// Explanation says why a grant or token is alive or dead.
+// Resealing is how far the keeper is with sealing tokens under the newest key
+// that makes any. Where none is left, older keys can be deleted as far as
+// connections go.
+type Resealing struct {
+	Key  uint32 `json:"key"`  // under which it seals
+	Done int    `json:"done"` // since the server was started
+	Left int    `json:"left"` // still sealed under older keys
+}
+
+// Explanation says why a grant, token or connection is alive or dead.
 type Explanation struct {
-	Kind    string  `json:"kind"` // grant, authorization_code, refresh_token or access_token
+	Kind    string  `json:"kind"` // grant, authorization_code, refresh_token, access_token or connection
 	Alive   bool    `json:"alive"`
 	Verdict string  `json:"verdict"`         // one sentence
 	Cause   string  `json:"cause,omitempty"` // why it is dead
 	Repair  string  `json:"repair,omitempty"`
 	Grant   *Grant  `json:"grant,omitempty"`
-	Events  []Event `json:"events"` // the grant's, newest first
+	Events  []Event `json:"events"` // the grant's or connection's, newest first
+
+	Connection *Connection `json:"connection,omitempty"`
 }
 
 // Purged counts rows that a purge deleted.

@@ -17,12 +17,21 @@ type GrantFilter struct {
 	Subject  string
 }
 
-// EventFilter chooses events; empty fields choose all.
+// EventFilter chooses events; empty fields choose all. Those of the issuer have
+// the first three, those of the keeper the next three, and none has both.
 type EventFilter struct {
-	Grant    string // id
-	ClientID string
-	Subject  string
-	Type     string // a type, or a prefix that ends in a dot: "grant."
+	Grant      string // id
+	ClientID   string
+	Subject    string
+	Connection string // id
+	Provider   string
+	Tenant     string
+	Type       string // a type, or a prefix that ends in a dot: "grant."
+}
+
+func (f EventFilter) query() url.Values {
+	return query("grant", f.Grant, "client", f.ClientID, "subject", f.Subject,
+		"connection", f.Connection, "provider", f.Provider, "tenant", f.Tenant, "type", f.Type)
 }
 
 // Grants are grants in the order of their ids. An error ends the sequence.
@@ -44,13 +53,12 @@ func (c *Client) RevokeGrant(ctx context.Context, id string) error {
 // Events are entries of the audit log, newest first. An error ends the
 // sequence.
 func (c *Client) Events(ctx context.Context, filter EventFilter) iter.Seq2[Event, error] {
-	return list[Event](ctx, c, "/v1/events", query("grant", filter.Grant, "client", filter.ClientID,
-		"subject", filter.Subject, "type", filter.Type))
+	return list[Event](ctx, c, "/v1/events", filter.query())
 }
 
-// Explain says why a grant or token is alive or dead. It takes the id of a
-// grant, or a token in clear, which it does not spend. Where it is neither, the
-// *Problem has status 404.
+// Explain says why a grant, token or connection is alive or dead. It takes the
+// id of a grant or connection, or a token in clear, which it does not spend.
+// Where it is none of them, the *Problem has status 404.
 func (c *Client) Explain(ctx context.Context, of secret.Text) (Explanation, error) {
 	var explanation Explanation
 	err := c.call(ctx, "POST", "/v1/explain", map[string]string{"of": of.Reveal()}, &explanation)
@@ -63,9 +71,19 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 	return answer.Items, err
 }
 
+// Resealing is how far the keeper is with sealing tokens under the newest key;
+// nil where no keeper runs.
+func (c *Client) Resealing(ctx context.Context) (*Resealing, error) {
+	answer, err := get[struct {
+		Resealing *Resealing `json:"resealing"`
+	}](ctx, c, "/v1/keys")
+	return answer.Resealing, err
+}
+
 // RotateKeys adds a key that begins to make tokens after lead, which should
 // outlast the time for which resource servers cache the public keys; 0 is at
-// once. Old keys go on verifying.
+// once. Old keys go on verifying, and what they sealed is sealed anew, see
+// [Client.Resealing].
 func (c *Client) RotateKeys(ctx context.Context, lead time.Duration) (Key, error) {
 	var key Key
 	err := c.call(ctx, "POST", "/v1/keys", map[string]string{"lead": lead.String()}, &key)
@@ -93,7 +111,7 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 // Backup writes a consistent copy of the database, taken while the server goes
 // on, and counts its bytes. After an error what was written is no backup.
 func (c *Client) Backup(ctx context.Context, w io.Writer) (int64, error) {
-	resp, err := c.send(ctx, "GET", "/v1/backup", nil)
+	resp, err := c.send(ctx, "GET", "/v1/backup", nil, nil)
 	if err != nil {
 		return 0, err
 	}

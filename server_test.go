@@ -2,9 +2,7 @@ package evergrant_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +14,9 @@ import (
 	"github.com/evergrant/evergrant"
 	"github.com/evergrant/evergrant/internal/web"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/evergrant/evergrant/store/sqlite"
 )
@@ -52,17 +52,39 @@ func startServer() (*server, error) {
 		return nil, err
 	}
 	log := slog.New(slog.DiscardHandler)
-	oauthServer, err := issuer.New(issuer.Config{Issuer: url, Store: s.db, Keys: keys, Log: log})
+	oauthServer, err := issuer.New(issuer.Config{Issuer: url, Store: s.db, Keys: keys, Reserved: web.Scopes(), Log: log})
 	if err != nil {
 		return nil, err
 	}
 	s.admin = issuer.NewAdmin(oauthServer, s.db)
+	kept, providers, err := s.keep(keys, url, log)
+	if err != nil {
+		return nil, err
+	}
 	s.Config.Handler = web.NewSite(web.SiteConfig{
 		Issuer: oauthServer, Pages: pages, Ready: s.db.Ready, Log: log,
-		API: web.NewAPI(web.APIConfig{Token: secret.NewText(adminToken), Admin: s.admin, Database: s.db, Log: log}),
+		API: web.NewAPI(web.APIConfig{
+			Token: secret.NewText(adminToken), Admin: s.admin, Database: s.db, Inspect: oauthServer.Inspect, Hooks: s.db, Log: log,
+			Keeper: kept, Providers: providers, Connections: s.db.Keeper(), Events: s.db.Keeper(), Keys: keys, PublicURL: url,
+		}),
 	})
 	s.Start()
 	return s, s.fill(ctx)
+}
+
+// keep makes a keeper with one provider, "photos": the server itself, at which
+// the client of that name is the registered app.
+func (s *server) keep(keys *secret.Ring, url string, log *slog.Logger) (*keeper.Keeper, []*provider.Provider, error) {
+	definition, _ := provider.Builtin().Definition("evergrant")
+	photos, err := provider.New(provider.Config{
+		Name: "photos", Definition: definition, ClientID: "photos", ClientSecrets: []secret.Text{photosSecret}, RedirectURI: url + web.CallbackPath,
+		Params: map[string]string{"issuer": url}, AllowPrivateNetworks: true,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	kept, err := keeper.New(keeper.Config{Store: s.db.Keeper(), Keys: keys, Providers: []*provider.Provider{photos}, Log: log})
+	return kept, []*provider.Provider{photos}, err
 }
 
 var photosSecret = secret.NewSecret()
@@ -107,11 +129,4 @@ func serve(t *testing.T, answer http.HandlerFunc) *evergrant.Client {
 	s := httptest.NewServer(answer)
 	t.Cleanup(s.Close)
 	return &evergrant.Client{Server: s.URL, Token: secret.NewText(adminToken)}
-}
-
-func decode(t *testing.T, r io.Reader, document any) {
-	t.Helper()
-	if err := json.NewDecoder(r).Decode(document); err != nil {
-		t.Fatal(err)
-	}
 }

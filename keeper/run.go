@@ -10,8 +10,11 @@ import (
 
 const (
 	// The store is asked for what is due each pollBusy while something happens,
-	// and each pollIdle otherwise.
-	pollBusy, pollIdle = time.Second, 5 * time.Second
+	// and each pollIdle otherwise, always for as long ahead.
+	pollBusy, pollIdle = time.Second, 15 * time.Second
+	// drainEvery is how often the spool is looked at, and a store that failed is
+	// asked again.
+	drainEvery = 5 * time.Second
 	// dueBatch is how many due connections are looked at in one query.
 	dueBatch = 256
 	// brokenPause is when a connection is looked at again that could be neither
@@ -31,6 +34,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 	newRunner(k).run(ctx)
 	beside.Wait()
+	k.land() // those that readers began and left
 	return nil
 }
 
@@ -56,7 +60,7 @@ func (k *Keeper) drains(ctx context.Context) {
 			c := k.attend(ctx, id)
 			return !k.now().Before(c.LeaseUntil)
 		})
-		if sleep(ctx, pollIdle) != nil {
+		if sleep(ctx, drainEvery) != nil {
 			return
 		}
 	}
@@ -120,8 +124,11 @@ func (r *runner) land(due Due) {
 
 // interval is how long an answer of the store counts.
 func (r *runner) interval() time.Duration {
-	if r.busy {
+	switch {
+	case r.busy:
 		return pollBusy
+	case r.failed:
+		return drainEvery
 	}
 	return pollIdle
 }

@@ -138,6 +138,22 @@ type flight struct {
 	cancel  context.CancelFunc // ends its waiting, when nobody waits for it; a request that is out is not ended
 }
 
+// land waits until no renewal is under way any more.
+func (k *Keeper) land() {
+	for {
+		var last *flight
+		k.flights.mu.Lock()
+		for _, f := range k.flights.by {
+			last = f
+		}
+		k.flights.mu.Unlock()
+		if last == nil {
+			return
+		}
+		<-last.done
+	}
+}
+
 // fly begins a renewal or joins the one that is under way, and waits for its
 // end. own says that it was begun for this need.
 func (k *Keeper) fly(ctx context.Context, id string, n need) (c Connection, own bool, err error) {

@@ -27,15 +27,20 @@ func (in *invocation) backupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			stats, err := admin.Stats(cmd.Context())
+			if err != nil {
+				return err
+			}
 			size, err := in.backup(cmd.Context(), admin, target)
 			if err != nil {
 				return err
 			}
+			grants, connections := stats.Rows["grants"], stats.Rows["connections"]
 			fmt.Fprintln(in.stderr, "the root key is needed to restore it and is not in it: keep a copy of root.key, or of what your configuration names, in another place")
 			if in.json {
-				return in.printJSON(map[string]any{"file": target, "bytes": size})
+				return in.printJSON(map[string]any{"file": target, "bytes": size, "grants": grants, "connections": connections})
 			}
-			_, err = fmt.Fprintf(in.stdout, "backed up %d bytes to %s\n", size, target)
+			_, err = fmt.Fprintf(in.stdout, "backed up %d bytes to %s, with %d grants and %d connections\n", size, target, grants, connections)
 			return err
 		},
 	}

@@ -71,6 +71,7 @@ func (in *invocation) showClient(c evergrant.Registration, told secret.Text) err
 		{"scopes", orText(c.Scopes.String(), "(all)")},
 		{"introspect", yes(c.Introspect)},
 		{"trusted", yes(c.Trusted)},
+		{"tenant", c.Tenant},
 		{"access_token_lifetime", c.AccessTokenLifetime},
 		{"authorization_code_lifetime", c.CodeLifetime},
 		{"refresh_token_lifetime", c.RefreshTokenLifetime},
@@ -98,6 +99,7 @@ func clientFlags(flags *pflag.FlagSet) {
 	flags.StringSlice("scope", nil, "`scope` that the client may ask for; repeat for several (default all)")
 	flags.Bool("introspect", false, "a resource server that may introspect tokens of all clients")
 	flags.Bool("trusted", false, "no consent page for resource owners")
+	flags.String("tenant", "", "`tenant` whose connections its tokens reach, with a scope of the keeper")
 	for _, name := range []string{"access-token-lifetime", "authorization-code-lifetime", "refresh-token-lifetime", "grant-lifetime", "refresh-token-retry-window"} {
 		flags.String(name, "", "`duration` such as 14d, 1h or 60s, 0 for none (default the server's)")
 	}

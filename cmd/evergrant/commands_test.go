@@ -135,7 +135,7 @@ func TestGrantCommands(t *testing.T) {
 		{args: "grant show 00000000000000000000000000000000", code: exitFailed, error: `^evergrant: there is no grant 0{32} on this server\n`},
 		{args: "grant revoke 00000000000000000000000000000000", code: exitFailed, error: `^evergrant: there is no grant 0{32} on this server\n`},
 		{args: "grant show x", code: exitFailed, error: `^evergrant: .*32 hexadecimal`},
-		{args: "explain egr_secret", code: exitFailed, error: "^evergrant: this is neither the id of a grant nor a token of this server\ncheck that it is complete"},
+		{args: "explain egr_secret", code: exitFailed, error: "^evergrant: this is neither the id of a grant or connection nor a token of this server\ncheck that it is complete"},
 		{args: "explain -", code: exitUsage, error: `^evergrant: the token must be one line`},
 		{args: "purge", out: `^purged 0 grants, 0 revoked access tokens, 0 events\n$`},
 		{args: "purge --json", out: `"grants": 0`},

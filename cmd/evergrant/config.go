@@ -33,7 +33,10 @@ type config struct {
 	RootKeyFile    string       `json:"root_key_file,omitempty"`
 	RootKeyCommand string       `json:"-"` // may show a secret
 	Issuer         issuerConfig `json:"issuer"`
+	Keeper         keeperConfig `json:"keeper"`
 
+	only     string            // part of the server that runs alone, by a flag
+	file     string            // name in messages
 	places   map[string]string // where each key was set, by path
 	unread   map[string]bool   // secrets that could not be read, by path
 	warnings problems
@@ -107,9 +110,10 @@ func (c *config) warn(place, format string, args ...any) {
 // says that it contains a secret.
 func parseConfig(name string, data []byte, env func(string) (string, bool)) (c *config, inClear bool, wrong problems) {
 	r := &reader{file: name, env: env, places: map[string]string{}, unread: map[string]bool{}}
-	c = &config{Listen: defaultListen, DataDir: defaultDataDir, places: r.places, unread: r.unread}
+	c = &config{Listen: defaultListen, DataDir: defaultDataDir, file: name, places: r.places, unread: r.unread}
 	c.Issuer.Profile = "standard"
 	c.Issuer.EventRetention = issuer.Lifetime(90 * 24 * time.Hour)
+	c.Keeper.RefreshAhead = defaultRefreshAhead
 	r.document(data, fields{
 		"listen":       r.nonempty(&c.Listen),
 		"public_url":   r.text(&c.PublicURL),
@@ -125,7 +129,7 @@ func parseConfig(name string, data []byte, env func(string) (string, bool)) (c *
 		"root_key_file":    r.text(&c.RootKeyFile),
 		"root_key_command": r.text(&c.RootKeyCommand),
 		"issuer":           r.issuer(&c.Issuer),
-		"keeper":           r.notYet("the keeper is"),
+		"keeper":           r.keeper(&c.Keeper),
 	})
 	return c, r.inClear, r.problems
 }
@@ -259,6 +263,7 @@ func (r *reader) client(c *declaredClient) field {
 	known["scopes"] = r.texts((*[]string)(&c.Scopes), oneScope)
 	known["introspect"] = r.boolean(&c.Introspect)
 	known["trusted"] = r.boolean(&c.Trusted)
+	known["tenant"] = r.nonempty(&c.Tenant)
 	return r.mapping("a client", known)
 }
 

@@ -29,7 +29,7 @@ func (c *config) check(env func(string) (string, bool)) problems {
 	exposed := !loopback(host) || (c.PublicURL != "" && !loopback(hostOf(c.PublicURL)))
 	c.checkClients(exposed, bad)
 	c.checkUsers(exposed, bad)
-	return wrong
+	return append(wrong, c.checkKeeper(exposed)...)
 }
 
 // placeOf is where a path was set, or the mapping that it is missing from.

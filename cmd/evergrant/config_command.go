@@ -65,7 +65,7 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  events are kept", c.Issuer.EventRetention.String()},
 	}
 	p := c.Issuer.Policy.Over(issuer.DefaultPolicy())
-	return append(lines, [][2]string{
+	lines = append(lines, [][2]string{
 		{"  access_token_lifetime", p.AccessTokenLifetime.String()},
 		{"  access_token_format", string(p.Format)},
 		{"  access_token_signing_alg", string(p.SigningAlg)},
@@ -75,6 +75,26 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  refresh_token_rotation", string(p.Rotation)},
 		{"  refresh_token_retry_window", p.RetryWindow.String()},
 	}...)
+	return append(lines, c.Keeper.summary(c.spoolDir())...)
+}
+
+func (k *keeperConfig) summary(spool string) [][2]string {
+	return [][2]string{
+		{"  providers", counted(len(k.Providers), func(i int) string { return k.Providers[i].summary() })},
+		{"  further definitions", k.Definitions},
+		{"  refresh_ahead", k.RefreshAhead.String()},
+		{"  private networks", map[bool]string{true: "allowed: provider URLs may be http and point into them", false: ""}[k.AllowPrivateNetworks]},
+		{"  spool directory", spool},
+		{"  webhooks", counted(len(k.Webhooks), func(i int) string { return k.Webhooks[i].Name + ": " + strings.Join(k.Webhooks[i].Events, " ") })},
+	}
+}
+
+// summary is the name, and of what definition it is where that has another.
+func (p *declaredProvider) summary() string {
+	if p.Base == "" || p.Base == p.Name {
+		return p.Name
+	}
+	return p.Name + ": " + p.Base
 }
 
 // rootKeySource says where the root key comes from.

@@ -194,7 +194,6 @@ func TestConfigRefused(t *testing.T) {
 			"FILE:2: grant_lifetime: the value of ${HUSH} is not valid; write a duration such as 14d, 1h or 60s"}},
 		{"bad list item in a variable", "issuer:\n  clients:\n    - id: a\n      redirect_uris:\n        - ${HUSH}", []string{
 			"FILE:5: the value of ${HUSH} is not valid; change or delete it"}},
-		{"keeper", "keeper: {refresh_ahead: 5m}", []string{"FILE:1: the keeper is not in this version yet; delete keeper"}},
 		{"database", "\ndatabase: postgres://u:p@h/d", []string{
 			`FILE:2: other databases than the embedded SQLite are not in this version yet; set database to "" or delete the key`}},
 		{"profile", "issuer: {profile: fos}", []string{"FILE:1: profile fos is not in this version yet; write standard"}},
@@ -452,6 +451,9 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("issuer: {clients: [{id: \"${HUSH}\", redirect_uris: [\"${HUSH}\"]}], event_retention: ${HUSH}}"))
 	f.Add([]byte("a: &b [*b]\n<<: *b\n? {a: b}\n: c\n--- !!map\n"))
 	f.Add([]byte("listen: |\n  x\n y: \"\n"))
+	f.Add([]byte("keeper: {providers: [{name: google, client_id: ${HUSH}, client_secrets: [\"${HUSH}\"], refresh_token: {rotation: \"${HUSH}\"}, params: {a: \"${HUSH}\", b: {pattern: \"${HUSH}\"}}}]}"))
+	f.Add([]byte("keeper: {webhooks: [{url: \"https://${HUSH}\", secret: ${HUSH}, events: [\"${HUSH}\"]}], refresh_ahead: ${HUSH}}"))
+	f.Add([]byte("keeper: {providers: [{name: x, token_url: \"http://${HUSH}/\", token: [{headers: {a: \"${HUSH}\"}}], errors: [{is: [\"${HUSH}\"], class: \"${HUSH}\"}]}]}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const hush = "hidden-value-of-a-variable"
 		if strings.Contains(string(data), hush) {

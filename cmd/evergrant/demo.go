@@ -21,10 +21,11 @@ func (in *invocation) demoCommand() *cobra.Command {
 	var listen string
 	var once bool
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Shows on real traffic what an issuer promises, and stays up to be tried", Args: exactly(0),
-		Long: "Starts a server on an empty temporary directory and walks through what it promises, on its HTTP interface:\n" +
-			"each request as a curl line to paste, what came back, and what was checked. Then it stays up until it is\n" +
-			"interrupted. With --once it ends after the tour, with status 0 only if every promise was kept.",
+		Use: "demo", Short: "Shows on real traffic what the server promises, and stays up to be tried", Args: exactly(0),
+		Long: "Starts a server on an empty temporary directory, and simulated providers, and walks through what the server\n" +
+			"promises, on its HTTP interface: each request as a curl line to paste, what came back, and what was checked.\n" +
+			"Then it stays up until it is interrupted. With --once it ends after the tour, with status 0 only if every\n" +
+			"promise was kept.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case in.data != "":
@@ -65,18 +66,26 @@ const demoConfig = `issuer:
 // demo runs a server as serve does, on a directory that is removed at the end,
 // and the tour against it.
 func (in *invocation) demo(ctx context.Context, listen string, once bool) (err error) {
-	dir, err := os.MkdirTemp("", "evergrant-demo-")
+	temporary, _ := in.env("TMPDIR")
+	dir, err := os.MkdirTemp(temporary, "evergrant-demo-")
 	if err != nil {
 		return &failure{what: err.Error(), next: "name a directory that can be written with TMPDIR"}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s, err := in.demoServer(ctx, dir, listen)
+	application, err := newApp(in.now)
 	if err != nil {
 		return err
 	}
-	application, err := newApp()
+	defer application.listener.Close()
+	providers, err := simulate()
 	if err != nil {
-		return errors.Join(err, s.close())
+		return err
+	}
+	stage := newStage(providers, application.hooks, dir)
+	defer stage.close()
+	s, err := in.demoServer(ctx, dir, listen, demoConfig+providers.config(application.hook()))
+	if err != nil {
+		return err
 	}
 	application.issuer = s.url
 
@@ -90,14 +99,14 @@ func (in *invocation) demo(ctx context.Context, listen string, once bool) (err e
 		servers.Wait()
 		err = errors.Join(err, s.close())
 	}()
-	return in.guide(ctx, s, application, once, failed)
+	return in.guide(ctx, s, application, stage, once, failed)
 }
 
 // demoServer opens the server that the demo shows, with a configuration file in
 // dir, as nobody's environment has it.
-func (in *invocation) demoServer(ctx context.Context, dir, listen string) (*server, error) {
+func (in *invocation) demoServer(ctx context.Context, dir, listen, config string) (*server, error) {
 	file := filepath.Join(dir, "evergrant.yaml")
-	if err := createFile(file, demoConfig); err != nil {
+	if err := createFile(file, config); err != nil {
 		return nil, err
 	}
 	p := program{env: func(string) (string, bool) { return "", false }, now: in.now}
@@ -119,37 +128,47 @@ func (in *invocation) demoServer(ctx context.Context, dir, listen string) (*serv
 // breaks a promise.
 const demoTimeout = 20 * time.Second
 
-// guide gives the tour and then, unless once, waits for the context to end.
-func (in *invocation) guide(ctx context.Context, s *server, application *app, once bool, failed <-chan error) error {
+// guide gives the tour and then, unless once, shows what goes on until the
+// context ends.
+func (in *invocation) guide(ctx context.Context, s *server, application *app, stage *stage, once bool, failed <-chan error) error {
 	token, err := adminToken(filepath.Join(s.dataDir, adminTokenFile))
 	if err != nil {
 		return err
 	}
-	t := in.newTour(s.url, token, application.redirect())
+	t := in.newTour(s.url, token, application.redirect(), stage)
 	t.out.heading("Evergrant: a tour on real traffic")
 	t.out.prose("The server is at " + s.url + ", on an empty database, and knows the client " + demoClient + " with secret " + demoSecret +
 		" and the user " + demoUsername + " with password " + demoPassword + ". Every command can be pasted into another terminal; in answers, long tokens are shortened.")
 	started := in.now()
-	if err := t.run(ctx); err != nil {
+	if err := t.run(ctx, steps()); err != nil {
 		return err
 	}
 	outcome := in.sum(t, in.now().Sub(started))
 	if once {
 		return outcome
 	}
+	stage.calm()
 	t.farewell(application, filepath.Dir(s.dataDir))
-	select {
-	case err := <-failed:
-		return errors.Join(outcome, err)
-	case <-ctx.Done():
-		return outcome
-	}
+	var ended error
+	_, _ = t.await(ctx, forever, func() (bool, error) { // which shows renewals
+		select {
+		case ended = <-failed:
+			return true, nil
+		default:
+			return false, nil
+		}
+	})
+	return errors.Join(outcome, ended)
 }
 
 // newTour prepares a tour that is written to stdout, unless a JSON document is.
-func (in *invocation) newTour(base string, token secret.Text, redirect string) *tour {
+func (in *invocation) newTour(base string, token secret.Text, redirect string, stage *stage) *tour {
 	client := &http.Client{Timeout: demoTimeout}
-	t := &tour{base: base, redirect: redirect, http: client, out: &story{in.stdout, in.colourful()}}
+	t := &tour{stage: stage, base: base, redirect: redirect, http: client, out: &story{w: in.stdout, colour: in.colourful()}}
+	if _, ok := terminal(in.stdout); ok {
+		t.out.last = &lastLine{w: in.stdout}
+		t.out.w = t.out.last
+	}
 	t.admin = &evergrant.Client{Server: base, Token: token, HTTP: client}
 	if in.json {
 		t.out = &story{w: io.Discard}

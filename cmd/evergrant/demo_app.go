@@ -19,33 +19,39 @@ func randomText(bytes int) string {
 	return base64.RawURLEncoding.EncodeToString(secret.Bytes(bytes))
 }
 
-// app is what the client TestClient is in the browser flow: one page, to which
-// the browser comes back. It shows how the code is redeemed.
+// app is the application of the demo. In the browser flow it is the client
+// TestClient: one page, to which the browser comes back, shows how the code is
+// redeemed. Beside that it hears webhooks.
 type app struct {
 	issuer   string
 	listener net.Listener
 	verifier string // of the authorization request that the demo prints
+	hooks    *receiver
 }
 
 // callbackPath is registered as a redirect URI without a port, which an
 // application on the owner's device may choose (RFC 8252 section 7.3).
 const callbackPath = "/callback"
 
-func newApp() (*app, error) {
+func newApp(now func() time.Time) (*app, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	return &app{listener: listener, verifier: newVerifier()}, nil
+	return &app{listener: listener, verifier: newVerifier(), hooks: &receiver{secret: demoHookSecret, now: now}}, nil
 }
 
 // redirect is the redirect URI.
 func (a *app) redirect() string { return "http://" + a.listener.Addr().String() + callbackPath }
 
+// hook is the URL of the webhook.
+func (a *app) hook() string { return "http://" + a.listener.Addr().String() + hooksPath }
+
 // run serves until the context ends.
 func (a *app) run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+callbackPath, a.serveCallback)
+	mux.Handle("POST "+hooksPath, a.hooks)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

@@ -32,6 +32,23 @@ type browser struct {
 	client *http.Client
 }
 
+func (t *tour) newBrowser() (browser, error) {
+	jar, err := cookiejar.New(nil)
+	client := *t.http
+	client.Jar = jar
+	return browser{t, &client}, err
+}
+
+// press posts a form that is nothing but a button.
+func (b browser) press(ctx context.Context, page string) (exchange, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, page, nil)
+	if err != nil {
+		return exchange{}, err
+	}
+	req.Header.Set("Origin", b.base)
+	return b.show(send(b.client, req))
+}
+
 // open shows a page, or posts a form to it.
 func (b browser) open(ctx context.Context, page string, pairs ...string) (exchange, error) {
 	if len(pairs) == 0 {
@@ -85,13 +102,10 @@ func (t *tour) authorize(ctx context.Context) error {
 // consent signs the owner in and allows everything, and returns where the
 // browser is sent at the end.
 func (t *tour) consent(ctx context.Context, page string) (*url.URL, error) {
-	jar, err := cookiejar.New(nil)
+	b, err := t.newBrowser()
 	if err != nil {
 		return nil, err
 	}
-	client := *t.http
-	client.Jar = jar
-	b := browser{t, &client}
 	signIn, err := b.open(ctx, page)
 	if err != nil {
 		return nil, err

@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/providertest"
 )
 
 // farewell says what to try on the server that stays up.
@@ -21,12 +24,26 @@ func (t *tour) farewell(application *app, dir string) {
 	fmt.Fprintln(t.out.w, "\n    "+t.out.paint(cyan, authorizeURL(t.base, application.redirect(), "", application.verifier)))
 	t.out.aside("It ends at a page of the client with the line that redeems the code. The code_verifier of this code_challenge is " + application.verifier)
 
-	t.out.aside("As an operator, with the admin token of this server; event list, client list, key list and explain work alike:")
-	t.out.command(t.administration("grant", "list")...)
+	t.out.aside("As an application: a token of a connection, and a call of the provider's API with it, or by the proxy without it. " +
+		"Access tokens live for " + oauth.Lifetime(calmLife).String() + " from now on; the connections are renewed as long as the server is up.")
+	bearer := "-H " + quote("Authorization: Bearer "+t.admin.Token.Reveal())
+	t.out.command("curl", bearer, quote(t.base+connectionPath(onTink, "/token")))
+	t.out.command("curl", "-H "+quote("Authorization: Bearer ")+`"$(`+strings.Join(administration(t.admin, "token", onEventix), " ")+`)"`, quote(t.eventixAPI+providertest.MePath))
+	t.out.command("curl", bearer, quote(t.base+proxyPath(onFlexiti)))
+	t.out.aside("As a user who connects at Eventix: open what this prints in a browser, and consent there.")
+	t.out.command(administration(t.admin, "connection", "connect", "eventix", "--owner you")...)
+
+	t.out.aside("As an operator, with the admin token of this server; event follow, connection list, provider list, client list and explain work alike. " +
+		"The console asks for the token: " + t.admin.Token.Reveal())
+	t.out.command(administration(t.admin, "grant", "list")...)
+	t.out.command(administration(t.admin, "connection", "history", onTink)...)
+	fmt.Fprintln(t.out.w)
+	t.out.block(t.base + "/console/")
 
 	t.out.aside("What every client and every monitor can read:")
 	fmt.Fprintln(t.out.w)
 	for _, path := range []string{issuer.MetadataPath, issuer.JWKSPath, "/readyz", "/metrics"} {
 		t.out.block(t.base + path)
 	}
+	t.out.aside("The renewals, as they come:")
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/evergrant/evergrant"
 	"github.com/evergrant/evergrant/oauth"
 )
 
@@ -84,10 +87,20 @@ func (e exchange) refused(code string) bool {
 // outcome is the status and the error code, in a few words.
 func (e exchange) outcome() string {
 	words := []string{statusLine(e.status)}
-	if code := decode[oauth.Error](e).Code; code != "" {
+	if code := cmp.Or(decode[oauth.Error](e).Code, decode[evergrant.Problem](e).Code); code != "" {
 		words = append(words, code)
 	}
 	return strings.Join(words, ", ")
+}
+
+var pageTitle = regexp.MustCompile(`<title>([^<]*)</title>`)
+
+// title is that of a page, "" of what is none.
+func (e exchange) title() string {
+	if found := pageTitle.FindSubmatch(e.body); found != nil {
+		return html.UnescapeString(string(found[1]))
+	}
+	return ""
 }
 
 // claims are those of a JWT access token. They are read without verifying it,

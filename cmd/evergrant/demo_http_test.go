@@ -216,3 +216,23 @@ func TestSendAndCutWithoutAnswer(t *testing.T) {
 		})
 	}
 }
+
+func TestOutcome(t *testing.T) {
+	for _, test := range []struct {
+		name, body, outcome, title, whose string
+		status                            int
+	}{
+		{"an error of OAuth", `{"error":"invalid_grant"}`, "400 Bad Request, invalid_grant", "", "", http.StatusBadRequest},
+		{"a problem", `{"title":"Conflict","code":"reauthorization_required","owner":"bob"}`, "409 Conflict, reauthorization_required", "", "", http.StatusConflict},
+		{"an API's answer", `{"owner":"bob"}`, "200 OK", "", "bob", http.StatusOK},
+		{"a page", "<!doctype html><title>Connect &amp; go</title>", "200 OK", "Connect & go", "", http.StatusOK},
+		{"nothing", "", "no answer", "", "", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := exchange{status: test.status, body: []byte(test.body)}
+			if e.outcome() != test.outcome || e.title() != test.title || e.whose() != test.whose {
+				t.Errorf("outcome %q, title %q, of %q", e.outcome(), e.title(), e.whose())
+			}
+		})
+	}
+}

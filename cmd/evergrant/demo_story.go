@@ -29,6 +29,34 @@ const (
 type story struct {
 	w      io.Writer
 	colour bool
+	last   *lastLine // what w is on a terminal; nil elsewhere
+}
+
+// lastLine is a terminal with a line at its end that is overwritten by whatever
+// comes next.
+type lastLine struct {
+	w     io.Writer
+	shown string
+}
+
+// Write overwrites the line.
+func (l *lastLine) Write(b []byte) (int, error) {
+	if l.shown != "" {
+		l.shown = ""
+		if _, err := io.WriteString(l.w, "\r\x1b[K"); err != nil {
+			return 0, err
+		}
+	}
+	return l.w.Write(b)
+}
+
+// live shows what changes all the time, on a terminal only.
+func (s *story) live(text string) {
+	if s.last == nil || s.last.shown == text {
+		return
+	}
+	fmt.Fprint(s.last, "  "+s.paint(faint, text))
+	s.last.shown = text
 }
 
 func (s *story) paint(colour, text string) string {
@@ -78,6 +106,9 @@ func (s *story) answer(e exchange) {
 	}
 }
 
+// line shows one of several lines that come one after the other.
+func (s *story) line(text string) { fmt.Fprintln(s.w, "    "+text) }
+
 // block shows text with lines of its own.
 func (s *story) block(text string) {
 	for line := range strings.Lines(strings.TrimRight(text, "\n")) {
@@ -103,15 +134,13 @@ func statusLine(status int) string {
 	return strconv.Itoa(status) + " " + http.StatusText(status)
 }
 
-var pageTitle = regexp.MustCompile(`<title>([^<]*)</title>`)
-
 // pretty is the body of an answer for reading: JSON indented, a page as its
 // title, tokens shortened.
 func pretty(e exchange) string {
 	var out bytes.Buffer
-	switch title := pageTitle.FindSubmatch(e.body); {
-	case title != nil:
-		return "(a page: " + string(title[1]) + ")"
+	switch title := e.title(); {
+	case title != "":
+		return "(a page: " + title + ")"
 	case e.status == http.StatusOK && len(e.body) == 0:
 		return "(an empty body)"
 	case json.Indent(&out, e.body, "", "  ") != nil:
@@ -120,8 +149,9 @@ func pretty(e exchange) string {
 	return shorten(out.String())
 }
 
-// longToken finds JWTs, codes, refresh tokens and opaque access tokens.
-var longToken = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|eg[acr]_[\w-]{40,}`)
+// longToken finds JWTs, codes, tokens, those of the simulated providers, and
+// sealed texts in URLs.
+var longToken = regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+|eg[acr]_[\w-]{40,}|sim_[a-z]+_[\w-]{24,}|[\w-]{80,}`)
 
 // shorten leaves of each token the beginning and the end, by which people tell
 // tokens apart.

@@ -139,7 +139,7 @@ func TestPromisesAreShown(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			(&story{&out, test.colour}).promise(test.promise)
+			(&story{w: &out, colour: test.colour}).promise(test.promise)
 			if out.String() != test.want {
 				t.Errorf("got %q", out.String())
 			}
@@ -161,6 +161,43 @@ func TestStoryFitsItsWidth(t *testing.T) {
 		line = strings.TrimSuffix(line, "\n")
 		if utf8.RuneCountInString(line) > storyWidth || strings.HasSuffix(line, " ") {
 			t.Errorf("%d characters: %q", utf8.RuneCountInString(line), line)
+		}
+	}
+}
+
+// TestLive holds that a live line is overwritten by whatever comes next, and that
+// only a terminal has one.
+func TestLive(t *testing.T) {
+	var out bytes.Buffer
+	last := &lastLine{w: &out}
+	s := &story{w: last, last: last}
+	s.live("1 renewal")
+	s.live("1 renewal")
+	s.live("2 renewals")
+	s.line("a line")
+	s.prose("text")
+	s.live("2 renewals")
+	const clear = "\r\x1b[K"
+	if want := "  1 renewal" + clear + "  2 renewals" + clear + "    a line\n  text\n  2 renewals"; out.String() != want {
+		t.Errorf("got  %q\nwant %q", &out, want)
+	}
+	out.Reset()
+	(&story{w: &out}).live("1 renewal")
+	if out.Len() > 0 {
+		t.Errorf("what is no terminal gets %q", &out)
+	}
+}
+
+func TestShorten(t *testing.T) {
+	long := strings.Repeat("a1B_-", 20)
+	for _, test := range []struct{ name, text, want string }{
+		{"a simulator's token", "is sim_at_KBNtCBI36jSqwPM1JPNDAEzkNtnTOfBn.", "is sim_at_KBNtC…NtnTOfBn."},
+		{"its code", "?code=sim_code_LPjzvzjf01DVV-2rWZEOQnFTVn6XRdfq&state=x", "?code=sim_code_LPj…Vn6XRdfq&state=x"},
+		{"a sealed text in a URL", "http://127.0.0.1:1/connect/" + long + "?x", "http://127.0.0.1:1/connect/a1B_-a1B_-a1…B_-a1B_-?x"},
+		{"words", "sim_client and 127.0.0.1", "sim_client and 127.0.0.1"},
+	} {
+		if got := shorten(test.text); got != test.want {
+			t.Errorf("%s: %q", test.name, got)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,35 +21,34 @@ import (
 // demo must not take from it.
 func runDemo(ctx context.Context, t *testing.T, stdout *record, args ...string) (code int, stderr string) {
 	t.Helper()
-	t.Setenv("TMPDIR", t.TempDir())
-	environment := map[string]string{rootKeyEnv: "not a key", "EVERGRANT_SERVER": "http://127.0.0.1:1", "EVERGRANT_TOKEN": "wrong"}
-	p := program{now: time.Now, env: func(name string) (string, bool) { value, ok := environment[name]; return value, ok }}
+	asProcess(t)
+	temporary := t.TempDir()
+	p := program{now: time.Now, env: environment(rootKeyEnv, "not a key", "EVERGRANT_SERVER", "http://127.0.0.1:1", "EVERGRANT_TOKEN", "wrong", "TMPDIR", temporary)}
 	var errors record
 	code = p.Run(ctx, append([]string{"demo"}, args...), strings.NewReader(""), stdout, &errors)
-	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	return code, errors.String()
 }
 
-func TestDemoOnce(t *testing.T) {
-	var out record
-	if code, stderr := runDemo(t.Context(), t, &out, "--once", "--listen", "127.0.0.1:0"); code != exitDone || stderr != "" {
-		t.Fatalf("exit status %d: %s", code, stderr)
-	}
-	if !strings.Contains(out.String(), " promises kept, 0 broken") {
-		t.Errorf("no summary:\n%s", &out)
-	}
-	if strings.Contains(out.String(), "Now try it yourself") {
-		t.Error("with --once there is nothing to try afterwards")
+// asProcess lets the tour start this test binary as the program. The root key
+// in the environment is one that no server starts with.
+func asProcess(t *testing.T) {
+	t.Helper()
+	for name, value := range map[string]string{"EVERGRANT_TEST_PROCESS": "1"} {
+		if err := os.Setenv(name, value); err != nil { // for the rest of the process: tests run in parallel
+			t.Fatal(err)
+		}
 	}
 }
 
-func TestDemoJSON(t *testing.T) {
+// TestDemoOnce goes through the whole tour, which takes half a minute, most of
+// which it waits for tokens to come to their end.
+func TestDemoOnce(t *testing.T) {
+	t.Parallel()
 	var out record
-	if code, stderr := runDemo(t.Context(), t, &out, "--once", "--json", "--listen", "127.0.0.1:0"); code != exitDone || stderr != "" {
-		t.Fatalf("exit status %d: %s", code, stderr)
-	}
+	code, stderr := runDemo(t.Context(), t, &out, "--once", "--json", "--listen", "127.0.0.1:0")
 	var outcome struct {
 		Kept, Broken int
 		Promises     []promise
@@ -56,12 +56,19 @@ func TestDemoJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &outcome); err != nil {
 		t.Fatalf("%v:\n%s", err, &out)
 	}
-	if outcome.Kept == 0 || outcome.Broken != 0 || len(outcome.Promises) != outcome.Kept {
-		t.Errorf("%d kept, %d broken, %d in all", outcome.Kept, outcome.Broken, len(outcome.Promises))
+	if code != exitDone || stderr != "" || outcome.Kept == 0 || outcome.Broken != 0 || len(outcome.Promises) != outcome.Kept {
+		t.Errorf("exit status %d, %d kept, %d broken, %d in all: %s", code, outcome.Kept, outcome.Broken, len(outcome.Promises), stderr)
 	}
+	steps := map[string]int{}
 	for _, p := range outcome.Promises {
+		steps[p.Step]++
 		if p.Step == "" || p.Promise == "" || !p.Kept || p.Compared == "" {
-			t.Errorf("incomplete: %+v", p)
+			t.Errorf("incomplete, or broken: %+v", p)
+		}
+	}
+	for _, s := range slices.Concat(issuerSteps(), keeperSteps()) {
+		if steps[s.title] < 2 {
+			t.Errorf("%q checks %d promises", s.title, steps[s.title])
 		}
 	}
 }
@@ -102,9 +109,8 @@ func TestDemoRefusals(t *testing.T) {
 }
 
 func TestDemoWithoutTemporaryDirectory(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir()+"/missing")
 	var out, stderr record
-	p := program{env: os.LookupEnv, now: time.Now}
+	p := program{env: environment("TMPDIR", t.TempDir()+"/missing"), now: time.Now}
 	if code := p.Run(t.Context(), []string{"demo", "--once"}, strings.NewReader(""), &out, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "TMPDIR") {
 		t.Errorf("exit status %d: %s", code, &stderr)
 	}
@@ -119,8 +125,10 @@ func TestDemoInterrupted(t *testing.T) {
 	}
 }
 
-// TestDemoStaysUp tries what the demo says to try, until it is interrupted.
+// TestDemoStaysUp tries what the demo says to try, until it is interrupted. It
+// takes as long as the tour.
 func TestDemoStaysUp(t *testing.T) {
+	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var out record
@@ -129,14 +137,16 @@ func TestDemoStaysUp(t *testing.T) {
 	go func() {
 		defer close(tried)
 		defer interrupt()
-		if shown, ok := shownAfterTour(ended, &out, "/metrics\n"); ok {
+		if shown, ok := shownAfterTour(ended, &out, "as they come:\n"); ok {
 			tryDemo(t, shown)
+			tryKeeper(t, shown)
 		}
+		shownAfterTour(ended, &out, onTink+"   minted anew, generation ")
 	}()
 	code, stderr := runDemo(ctx, t, &out, "--listen", "127.0.0.1:0")
 	close(ended)
 	<-tried
-	if code != exitDone || stderr != "" {
+	if code != exitDone || stderr != "" || !strings.Contains(out.String(), " promises kept, 0 broken") {
 		t.Errorf("exit status %d: %s\n%s", code, stderr, &out)
 	}
 }
@@ -160,19 +170,18 @@ func shownAfterTour(ended <-chan struct{}, out *record, text string) (string, bo
 // beside the test.
 func tryDemo(t *testing.T, shown string) {
 	lines := commands(shown)
-	if len(lines) < 3 {
-		t.Errorf("commands are missing:\n%s", shown)
+	if len(lines) != 8 {
+		t.Errorf("there are %d commands:\n%s", len(lines), shown)
 		return
 	}
 	first := pasted(t, lines[0]+"\n"+lines[1]+"\n"+lines[1])
 	if strings.Count(first, `"refresh_token"`) != 2 {
 		t.Errorf("refresh and retry printed %s", first)
 	}
-	var out, stderr record
-	p := program{env: func(string) (string, bool) { return "", false }, now: time.Now}
-	words := strings.Fields(strings.ReplaceAll(lines[2], "\\\n", " "))
-	if code := p.Run(t.Context(), words[1:], strings.NewReader(""), &out, &stderr); code != exitDone || !strings.Contains(out.String(), demoClient) {
-		t.Errorf("%s: %s%s", lines[2], &out, &stderr)
+	for i, want := range map[int]string{2: `"access_token":"sim_at_`, 3: `"owner":"bob"`, 4: `"owner":"client"`, 6: demoClient, 7: "connection.reminted"} {
+		if printed := pasted(t, lines[i]); !strings.Contains(printed, want) {
+			t.Errorf("%s printed no %s: %s", lines[i], want, printed)
+		}
 	}
 	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(shown)
 	for _, url := range regexp.MustCompile(`(?m)^    (http://\S+)$`).FindAllStringSubmatch(shown, -1) {
@@ -183,6 +192,38 @@ func tryDemo(t *testing.T, shown string) {
 		}
 	}
 	tryBrowser(t, base, shown)
+}
+
+// tryKeeper connects at Eventix as a user does, who is asked there now.
+func tryKeeper(t *testing.T, shown string) {
+	lines := commands(shown)
+	link := strings.TrimSpace(pasted(t, lines[5]))
+	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(link)
+	touring := &tour{base: base, http: http.DefaultClient, out: &story{w: &record{}}}
+	b, err := touring.newBrowser()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	left, err := b.press(t.Context(), link)
+	if err != nil || left.status != http.StatusSeeOther {
+		t.Errorf("%q leads to %s, %v", link, left.outcome(), err)
+		return
+	}
+	at := left.header.Get("Location")
+	asked, err := b.open(t.Context(), at)
+	if err != nil || !strings.Contains(string(asked.body), `value="allow"`) {
+		t.Errorf("Eventix does not ask: %s, %v\n%s", asked.outcome(), err, asked.body)
+		return
+	}
+	back, err := b.open(t.Context(), at, "decision", "allow")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if last, err := b.open(t.Context(), back.header.Get("Location")); err != nil || last.title() != "Eventix is connected" {
+		t.Errorf("the end is %q, %v", last.title(), err)
+	}
 }
 
 // tryBrowser opens the page to sign in, as a browser does, and redeems the code

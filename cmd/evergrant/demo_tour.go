@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/evergrant/evergrant"
 	"github.com/evergrant/evergrant/issuer"
@@ -26,9 +27,11 @@ const (
 	apiClient    = "api:ApiSecret" // the resource server
 )
 
-// tour shows what an issuer promises on its HTTP interface, and checks it. All
+// tour shows what a server promises on its HTTP interface, and checks it. All
 // that it knows of the server is its URL and the admin token.
 type tour struct {
+	*stage // of the keeper's part
+
 	base     string // URL of the server, which is its issuer identifier too
 	redirect string // a redirect URI of the client
 	admin    *evergrant.Client
@@ -57,7 +60,10 @@ type step struct {
 }
 
 // steps are the tour, in its order: each goes on from what the last one left.
-func steps() []step {
+func steps() []step { return slices.Concat(issuerSteps(), keeperSteps()) }
+
+// issuerSteps are the part of the tour that shows the issuer.
+func issuerSteps() []step {
 	return []step{
 		{"Issue", "A client gives its user's name and password for tokens: the password grant, which is a legacy and " +
 			"off unless a client lists it. One row is written; the tokens are derived from it and stored nowhere.", (*tour).issue},
@@ -79,10 +85,9 @@ func steps() []step {
 	}
 }
 
-// run goes through all steps. The error is the context's; what the server did
-// wrong is in promises.
-func (t *tour) run(ctx context.Context) error {
-	all := steps()
+// run goes through steps. The error is the context's; what the server did wrong
+// is in promises.
+func (t *tour) run(ctx context.Context, all []step) error {
 	for i, s := range all {
 		t.take(ctx, fmt.Sprintf("%d/%d ", i+1, len(all)), s)
 		if err := ctx.Err(); err != nil {
@@ -162,17 +167,17 @@ func (t *tour) stored(ctx context.Context) (evergrant.Grant, error) {
 
 // command shows a command of administration and what it prints.
 func (t *tour) command(print func(*invocation) error, words ...string) error {
-	t.out.command(t.administration(words...)...)
+	t.out.command(administration(t.admin, words...)...)
 	var printed bytes.Buffer
 	err := print(&invocation{stdout: &printed, stderr: &printed})
 	t.out.block(printed.String())
 	return err
 }
 
-// administration is a command of administration on this server.
-func (t *tour) administration(words ...string) []string {
+// administration is a command of administration on a server.
+func administration(server *evergrant.Client, words ...string) []string {
 	words = append([]string{commandName()}, words...)
-	return append(words, "--server "+quote(t.base), "--token "+quote(t.admin.Token.Reveal()))
+	return append(words, "--server "+quote(server.Server), "--token "+quote(server.Token.Reveal()))
 }
 
 // showGrant shows a grant as `evergrant grant show` does.

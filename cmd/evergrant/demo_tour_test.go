@@ -5,15 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,190 +21,20 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-// call is one request and its answer as they pass a middleman.
-type call struct {
-	path   string
-	form   url.Values
-	nth    int                   // among those of this path in the step, from 1
-	same   int                   // among those of this path and form
-	issued []oauth.TokenResponse // by earlier calls, in every step
-
-	status int
-	header http.Header
-	body   []byte
-}
-
-// set changes a member of the JSON answer; nil deletes it.
-func (c *call) set(name string, value any) {
-	var members map[string]any
-	if json.Unmarshal(c.body, &members) != nil || members == nil {
-		members = map[string]any{}
-	}
-	if value == nil {
-		delete(members, name)
-	} else {
-		members[name] = value
-	}
-	c.body, _ = json.Marshal(members)
-}
-
-// get is a member of the JSON answer.
-func (c *call) get(name string) any {
-	var members map[string]any
-	json.Unmarshal(c.body, &members)
-	return members[name]
-}
-
-// grantTokens makes the answer one of tokens.
-func (c *call) grantTokens() {
-	c.status, c.body = http.StatusOK, []byte(`{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r","scope":"read write"}`)
-}
-
-// middleman stands in front of a server and changes answers.
-type middleman struct {
-	server string // URL
-
-	mu     sync.Mutex
-	change func(*call) // nil for none
-	seen   map[string]int
-	issued []oauth.TokenResponse
-}
-
-// use begins a step.
-func (m *middleman) use(change func(*call)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.change, m.seen = change, map[string]int{}
-}
-
-func (m *middleman) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	sent, _ := io.ReadAll(r.Body)
-	out := r.Clone(r.Context())
-	out.RequestURI, out.URL.Scheme, out.URL.Host = "", "http", strings.TrimPrefix(m.server, "http://")
-	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(sent)), int64(len(sent))
-	resp, err := http.DefaultTransport.RoundTrip(out)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer resp.Body.Close()
-	c := &call{path: r.URL.Path, status: resp.StatusCode, header: w.Header()}
-	c.form, _ = url.ParseQuery(string(sent))
-	c.body, _ = io.ReadAll(resp.Body)
-	for name, values := range resp.Header {
-		if name != "Content-Length" {
-			c.header[name] = values
-		}
-	}
-	m.pass(c, string(sent))
-	w.WriteHeader(c.status)
-	w.Write(c.body)
-}
-
-// pass changes an answer.
-func (m *middleman) pass(c *call, sent string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.seen[c.path]++
-	m.seen[c.path+"\x00"+sent]++
-	c.nth, c.same, c.issued = m.seen[c.path], m.seen[c.path+"\x00"+sent], m.issued
-	if tokens := decode[oauth.TokenResponse](exchange{body: c.body}); tokens.RefreshToken != "" {
-		m.issued = append(m.issued, tokens)
-	}
-	if m.change != nil {
-		m.change(c)
-	}
-}
-
-// example is a server with the demo's configuration behind a middleman.
-type example struct {
-	*middleman
-	url   string // of the middleman, under which the server knows itself
-	token secret.Text
-}
-
-// startExample starts one, with more lines of configuration.
-func startExample(t *testing.T, more string) *example {
-	t.Helper()
-	m := &middleman{seen: map[string]int{}}
-	front := httptest.NewServer(m)
-	t.Cleanup(front.Close)
-	file := filepath.Join(t.TempDir(), "evergrant.yaml")
-	if err := createFile(file, "public_url: "+front.URL+"\n"+demoConfig+more); err != nil {
-		t.Fatal(err)
-	}
-	p := program{env: func(string) (string, bool) { return "", false }, now: time.Now}
-	c, err := loadConfig(file, overrides{"127.0.0.1:0", filepath.Join(t.TempDir(), "data")}, p.env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := openServer(t.Context(), c, p, io.Discard, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.declare(t.Context(), c, true); err != nil {
-		t.Fatal(err)
-	}
-	m.server = "http://" + s.listener.Addr().String()
-	token, err := adminToken(filepath.Join(s.dataDir, adminTokenFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if err := s.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &example{m, front.URL, token}
-}
-
-// tour prepares a tour of the example that writes to out.
-func (e *example) tour(out io.Writer) *tour {
-	in := &invocation{program: program{env: func(string) (string, bool) { return "", false }, now: time.Now}, stdout: out}
-	return in.newTour(e.url, e.token, "http://127.0.0.1:1"+callbackPath)
-}
-
-// until goes through the steps to the one with a title, in which answers are
-// changed.
-func (e *example) until(t *testing.T, tour *tour, title string, change func(*call)) {
-	t.Helper()
-	for _, s := range steps() {
-		if s.title != title {
-			e.use(nil)
-			tour.take(t.Context(), "", s)
-			continue
-		}
-		if broken := tour.broken(); len(broken) > 0 {
-			t.Fatalf("broken before anything was changed: %v", broken)
-		}
-		e.use(change)
-		tour.take(t.Context(), "", s)
-		return
-	}
-	t.Fatalf("there is no step %q", title)
-}
-
 func TestTourKeepsItsPromises(t *testing.T) {
 	e := startExample(t, "")
 	var out bytes.Buffer
 	tour := e.tour(&out)
-	if err := tour.run(t.Context()); err != nil {
+	if err := tour.run(t.Context(), issuerSteps()); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range tour.broken() {
 		t.Errorf("%s: %s: %s", p.Step, p.Promise, p.Compared)
 	}
-	if len(tour.promises) < 3*len(steps()) {
+	if len(tour.promises) < 3*len(issuerSteps()) {
 		t.Errorf("only %d promises were checked", len(tour.promises))
 	}
-	for _, s := range steps() {
+	for _, s := range issuerSteps() {
 		if !strings.Contains(out.String(), s.title) {
 			t.Errorf("%q is not shown", s.title)
 		}
@@ -220,7 +49,7 @@ func TestTourAgain(t *testing.T) {
 	e := startExample(t, "")
 	for range 2 {
 		tour := e.tour(io.Discard)
-		if err := tour.run(t.Context()); err != nil || len(tour.broken()) > 0 {
+		if err := tour.run(t.Context(), issuerSteps()); err != nil || len(tour.broken()) > 0 {
 			t.Fatal(err, tour.broken())
 		}
 	}
@@ -445,7 +274,7 @@ func TestTourSeesWhatIsBroken(t *testing.T) {
 func TestEveryPromiseIsSabotaged(t *testing.T) {
 	e := startExample(t, "")
 	tour := e.tour(io.Discard)
-	if err := tour.run(t.Context()); err != nil {
+	if err := tour.run(t.Context(), issuerSteps()); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range tour.promises {
@@ -472,10 +301,10 @@ func TestTourWithoutServer(t *testing.T) {
 	gone.Close()
 	e := &example{url: gone.URL, token: secret.NewText("token")}
 	tour := e.tour(io.Discard)
-	if err := tour.run(t.Context()); err != nil {
+	if err := tour.run(t.Context(), issuerSteps()); err != nil {
 		t.Fatal(err)
 	}
-	if broken := tour.broken(); len(broken) != len(steps()) || len(tour.promises) != len(steps()) {
+	if broken := tour.broken(); len(broken) != len(issuerSteps()) || len(tour.promises) != len(issuerSteps()) {
 		t.Errorf("of %d promises broken are %v", len(tour.promises), broken)
 	}
 }
@@ -489,7 +318,7 @@ func TestTourEndsWithItsContext(t *testing.T) {
 			cancel()
 		}
 	})
-	if err := tour.run(ctx); err == nil || ctx.Err() == nil {
+	if err := tour.run(ctx, issuerSteps()); err == nil || ctx.Err() == nil {
 		t.Errorf("the tour went on: %v", err)
 	}
 	for _, p := range tour.promises {
@@ -518,10 +347,18 @@ func commands(out string) []string {
 	return found
 }
 
-// pasted is what a command prints that is pasted into a shell.
+// pasted is what a command prints that is pasted into a shell, where this binary
+// is evergrant.
 func pasted(t *testing.T, command string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "sh", "-c", command).Output()
+	asProcess(t)
+	bin := t.TempDir()
+	if err := os.Symlink(os.Args[0], filepath.Join(bin, "evergrant")); err != nil {
+		t.Error(err)
+	}
+	shell := exec.CommandContext(t.Context(), "sh", "-c", command)
+	shell.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	out, err := shell.Output()
 	if err != nil {
 		t.Errorf("%s: %v", command, err)
 	}

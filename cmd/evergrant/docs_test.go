@@ -23,7 +23,7 @@ func readDoc(t *testing.T, name string) string {
 // unknown one in each place.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	doc := readDoc(t, "CONFIGURATION.md")
-	_, _, wrong := parseConfig("FILE", []byte("x: 1\ntls: {x: 1}\nissuer: {x: 1, clients: [{x: 1}], users: [{x: 1}]}"), environment())
+	_, _, wrong := parseConfig("FILE", []byte("x: 1\ntls: {x: 1}\nissuer: {x: 1, clients: [{x: 1}], users: [{x: 1}]}\nkeeper: {x: 1, providers: [{x: 1}], webhooks: [{x: 1}]}"), environment())
 	keys := 0
 	for _, p := range wrong {
 		_, list, ok := strings.Cut(p.Text, "known keys here are ")
@@ -37,18 +37,54 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			}
 		}
 	}
-	if len(wrong) != 5 || keys < 40 {
+	if len(wrong) != 8 || keys < 80 {
 		t.Errorf("%d keys were found in %d places", keys, len(wrong))
 	}
 }
 
-// TestDocumentedConfiguration checks the sample of the document.
+// TestDocumentedConfiguration checks the samples of the documents.
 func TestDocumentedConfiguration(t *testing.T) {
-	_, sample, _ := strings.Cut(readDoc(t, "CONFIGURATION.md"), "```yaml\n")
-	sample, _, _ = strings.Cut(sample, "```")
-	_, wrong := load(t, sample, overrides{}, environment("TEST_CLIENT_SECRET", "TestSecret", "BSHAFFER_PASSWORD", "brent123"))
-	if len(wrong) > 0 || sample == "" {
-		t.Errorf("%q", wrong)
+	env := func(name string) (string, bool) {
+		if name == rootKeyEnv {
+			return "", false
+		}
+		return "value-of-" + name, true
+	}
+	for document, samples := range map[string]int{"CONFIGURATION.md": 2, "KEEPER.md": 2} {
+		found := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readDoc(t, document), -1)
+		if len(found) != samples {
+			t.Errorf("docs/%s has %d samples, want %d", document, len(found), samples)
+		}
+		for _, sample := range found {
+			if _, wrong := load(t, sample[1], overrides{}, env); len(wrong) > 0 {
+				t.Errorf("docs/%s: %q in\n%s", document, wrong, sample[1])
+			}
+		}
+	}
+}
+
+// TestGuideNamesCommands holds that the commands and flags of the guide are
+// there.
+func TestGuideNamesCommands(t *testing.T) {
+	lines := regexp.MustCompile("evergrant ((?:[a-z]+ ?)+)([^`\n)#<]*)").FindAllStringSubmatch(readDoc(t, "KEEPER.md"), -1)
+	if len(lines) < 12 {
+		t.Fatalf("only %d commands were found", len(lines))
+	}
+	for _, line := range lines {
+		words := strings.Fields(line[1])
+		cmd, rest, err := (&invocation{}).root().Find(words)
+		if err != nil || cmd.HasSubCommands() || !cmd.HasParent() {
+			t.Errorf("%q is no command", line[0])
+			continue
+		}
+		if len(rest) == len(words) {
+			t.Errorf("%q is no command", line[0])
+		}
+		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(line[2], -1) {
+			if cmd.Flags().Lookup(flag[1]) == nil && cmd.InheritedFlags().Lookup(flag[1]) == nil {
+				t.Errorf("%q: there is no flag --%s", line[0], flag[1])
+			}
+		}
 	}
 }
 
@@ -77,7 +113,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		})
 	}
 	visit((&invocation{}).root())
-	if commands < 28 {
+	if commands < 44 {
 		t.Errorf("%d commands were found", commands)
 	}
 	for _, row := range regexp.MustCompile("(?m)^\\| `evergrant ([a-z]+)( [a-z-]+)?").FindAllStringSubmatch(doc, -1) {

@@ -13,9 +13,9 @@ import (
 
 func (in *invocation) explainCommand() *cobra.Command {
 	return in.administration(&cobra.Command{
-		Use: "explain GRANT|TOKEN|-", Args: exactly(1),
-		Short: "Says why a grant or token is alive or dead, and what repairs it",
-		Long: "Says why a grant or token is alive or dead, and what repairs it. The token is neither spent nor recorded.\n" +
+		Use: "explain GRANT|CONNECTION|TOKEN|-", Args: exactly(1),
+		Short: "Says why a grant, connection or token is alive or dead, and what repairs it",
+		Long: "Says why a grant, connection or token is alive or dead, and what repairs it. The token is neither spent nor recorded.\n" +
 			"With - it is read from stdin, so that it does not stand in the history of the shell.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			of := secret.NewText(args[0])
@@ -31,8 +31,8 @@ func (in *invocation) explainCommand() *cobra.Command {
 			}
 			explanation, err := admin.Explain(cmd.Context(), of)
 			if p, ok := errors.AsType[*evergrant.Problem](err); ok && p.Status == http.StatusNotFound && p.Next == "" {
-				return &failure{what: "this is neither the id of a grant nor a token of this server", // and may be a token of another, not to be shown
-					next: "check that it is complete; `evergrant grant list` shows the ids of grants"}
+				return &failure{what: "this is neither the id of a grant or connection nor a token of this server", // and may be a token of another, not to be shown
+					next: "check that it is complete; `evergrant grant list` and `evergrant connection list` show ids"}
 			}
 			if err != nil {
 				return err
@@ -54,6 +54,9 @@ func (in *invocation) showExplanation(e evergrant.Explanation) error {
 	if e.Grant != nil {
 		lines = append(lines, grantDetails(*e.Grant)...)
 	}
+	if e.Connection != nil {
+		lines = append(lines, connectionDetails(*e.Connection)...)
+	}
 	if err := details(in.stdout, lines); err != nil {
 		return err
 	}
@@ -64,7 +67,8 @@ func (in *invocation) showExplanation(e evergrant.Explanation) error {
 	fmt.Fprintln(in.stdout, "\ntime line")
 	var rows [][]string
 	for _, event := range slices.Backward(e.Events) {
-		rows = append(rows, []string{localTime(event.At), event.Type, event.Cause, event.Actor, event.Address, event.Detail})
+		rows = append(rows, []string{localTime(event.At), event.Type, event.Class, event.Cause, event.Actor, event.Address, event.Detail})
 	}
+	_, rows = filled(make([]string, len(rows[0])), rows)
 	return table(in.stdout, nil, rows)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -72,10 +73,13 @@ func (in *invocation) showKey(key evergrant.Key) error {
 }
 
 func (in *invocation) keyRotate() *cobra.Command {
-	var now bool
+	var now, wait bool
 	cmd := &cobra.Command{
 		Use: "rotate", Aliases: []string{"create"}, Args: exactly(0),
 		Short: "Adds a key that makes tokens after 10 minutes, in which resource servers learn of it; old ones go on verifying",
+		Long: "Adds a key that makes tokens after 10 minutes, in which resource servers learn of it; old ones go on verifying.\n" +
+			"What connections hold is then sealed anew under it. With --wait, or with --now on a terminal, the command waits until\n" +
+			"that is done; from then on no connection needs an older key.",
 		RunE: in.onServer(func(cmd *cobra.Command, admin *evergrant.Client, _ []string) error {
 			lead := keyLead
 			if now {
@@ -85,11 +89,45 @@ func (in *invocation) keyRotate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return in.showKey(key)
+			if err := in.showKey(key); err != nil {
+				return err
+			}
+			if _, watched := terminal(in.stderr); wait || now && watched {
+				return in.awaitResealing(cmd.Context(), admin, key.ID)
+			}
+			return nil
 		}),
 	}
 	cmd.Flags().BoolVar(&now, "now", false, "use the new key at once; resource servers that cache public keys may refuse its tokens for a while")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the tokens of all connections are sealed under the new key")
 	return cmd
+}
+
+// resealingEvery is how often the server is asked how far it is.
+const resealingEvery = 500 * time.Millisecond
+
+// awaitResealing waits until nothing is sealed under keys below one, or no keeper
+// runs that would do it.
+func (in *invocation) awaitResealing(ctx context.Context, admin *evergrant.Client, key uint32) error {
+	ticker := time.NewTicker(resealingEvery)
+	defer ticker.Stop()
+	defer in.progress("")
+	for {
+		at, err := admin.Resealing(ctx)
+		if err != nil || at == nil || at.Key >= key && at.Left == 0 {
+			return err
+		}
+		if at.Key < key {
+			in.progress("waiting for the new key to be used ...")
+		} else {
+			in.progress("sealing anew: %d done, %d left", at.Done, at.Left)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (in *invocation) keyDelete() *cobra.Command {

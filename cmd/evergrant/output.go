@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -64,6 +65,8 @@ type listing[T any] struct {
 	row   func(T) []string
 	empty string // what an empty list says on stderr, with what to do
 	limit int    // 0 shows all
+	// sparse leaves out the columns that are empty in all rows.
+	sparse bool
 }
 
 // show reads the sequence up to the limit and writes it as a table or as a JSON
@@ -84,13 +87,33 @@ func (l listing[T]) show(in *invocation, items iter.Seq2[T, error]) error {
 	for i, item := range found {
 		rows[i] = l.row(item)
 	}
-	if err := table(in.stdout, l.head, rows); err != nil {
+	head := l.head
+	if l.sparse {
+		head, rows = filled(head, rows)
+	}
+	if err := table(in.stdout, head, rows); err != nil {
 		return err
 	}
 	if more {
 		fmt.Fprintf(in.stderr, "only the first %d are shown; --limit 0 shows all\n", l.limit)
 	}
 	return nil
+}
+
+// filled are the columns of a table in which anything stands.
+func filled(head []string, rows [][]string) ([]string, [][]string) {
+	var names []string
+	cut := make([][]string, len(rows))
+	for column, name := range head {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return row[column] != "" }) {
+			continue
+		}
+		names = append(names, name)
+		for i, row := range rows {
+			cut[i] = append(cut[i], row[column])
+		}
+	}
+	return names, cut
 }
 
 // take reads at most limit items of a sequence and says whether there are more.

@@ -13,12 +13,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit statuses. 3 is kept for a connection that needs its owner again.
+// Exit statuses.
 const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
-	exitUnavailable = 4
+	exitReauthorize = 3 // a connection needs its owner again
+	exitUnavailable = 4 // the server or a provider
 )
 
 // program is evergrant as a value: what it takes from its surroundings apart
@@ -51,9 +52,10 @@ func (p program) Run(ctx context.Context, args []string, stdin io.Reader, stdout
 
 func (in *invocation) root() *cobra.Command {
 	root := group("evergrant", "keeps OAuth 2 grants alive: no grant is lost, and no stolen one survives",
-		in.serveCommand(), in.demoCommand(), in.clientCommand(), in.userCommand(), in.grantCommand(), in.keyCommand(), in.eventCommand(),
-		in.explainCommand(), in.purgeCommand(), in.backupCommand(), in.restoreCommand(), in.configCommand(),
-		in.versionCommand(), in.completionCommand())
+		in.serveCommand(), in.demoCommand(), in.tokenCommand(), in.clientCommand(), in.userCommand(), in.grantCommand(),
+		in.connectionCommand(), in.providerCommand(), in.keyCommand(), in.eventCommand(), in.webhookCommand(), in.explainCommand(),
+		in.purgeCommand(), in.backupCommand(), in.restoreCommand(), in.configCommand(), in.versionCommand(),
+		in.completionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err.Error()) })
@@ -136,6 +138,9 @@ func failureOf(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
+	if dead, ok := errors.AsType[*evergrant.ReauthorizationError](err); ok {
+		return reauthorize(dead)
+	}
 	problem, refused := errors.AsType[*evergrant.Problem](err)
 	switch {
 	case errors.Is(err, evergrant.ErrUnreachable):
@@ -147,9 +152,29 @@ func failureOf(err error) *failure {
 	case problem.Status == http.StatusUnauthorized:
 		return &failure{exitFailed, problem.Error(), "give the admin token of this server with --token or EVERGRANT_TOKEN, or name its data directory with --data"}
 	case problem.Status == http.StatusServiceUnavailable, problem.Status == http.StatusBadGateway, problem.Status == http.StatusGatewayTimeout:
-		return &failure{exitUnavailable, problem.Error(), orText(problem.Next, "try again in a moment; the server's log says more")}
+		next := orText(problem.Next, "try again in a moment; the server's log says more")
+		if problem.Code == evergrant.CodeUnavailable && problem.RetryAfter > 0 {
+			next += "; try again in " + problem.RetryAfter.String()
+		}
+		return &failure{exitUnavailable, problem.Error(), next}
 	}
-	return &failure{exitFailed, problem.Error(), orText(problem.Next, "the lists of `evergrant client|user|grant|key|event list` show what there is")}
+	return &failure{exitFailed, problem.Error(), orText(problem.Next, "the lists of `evergrant client|user|grant|connection|provider|key|event list` show what there is")}
+}
+
+// reauthorize says why only the owner can bring a connection back, since when,
+// and where.
+func reauthorize(dead *evergrant.ReauthorizationError) *failure {
+	f := &failure{exitReauthorize, strings.TrimSuffix(dead.Error(), "."), dead.Problem.Next}
+	if dead.Cause != "" && !strings.Contains(f.what, dead.Cause) {
+		f.what += " (" + dead.Cause + ")"
+	}
+	if !dead.Since.IsZero() && !strings.Contains(f.what, " since ") {
+		f.what += ", since " + localTime(dead.Since)
+	}
+	if dead.ConnectURL != "" {
+		f.next = "send its owner to " + dead.ConnectURL + " to connect again"
+	}
+	return f
 }
 
 func orText(text, other string) string {

@@ -71,7 +71,7 @@ func (in *invocation) restore(ctx context.Context, c *config, backup string) (*r
 		return nil, err
 	}
 	in.progress("checking the backup ...")
-	report, err := prepareRestore(ctx, c.DataDir, root, in.now())
+	report, err := prepareRestore(ctx, c, root, in.now())
 	if err != nil {
 		return nil, errors.Join(err, removeDatabase(restoring))
 	}
@@ -90,8 +90,8 @@ func (in *invocation) restore(ctx context.Context, c *config, backup string) (*r
 
 // prepareRestore checks the copy, brings it up to date and applies to it what
 // must not be forgotten. It leaves one durable file without a write-ahead log.
-func prepareRestore(ctx context.Context, dir string, root secret.Root, now time.Time) (report *restoreReport, err error) {
-	path := filepath.Join(dir, restoringName)
+func prepareRestore(ctx context.Context, c *config, root secret.Root, now time.Time) (report *restoreReport, err error) {
+	path := filepath.Join(c.DataDir, restoringName)
 	copied, err := sqlite.Open(ctx, path, sqlite.Options{})
 	if err != nil {
 		return nil, &failure{what: "the backup cannot be used: " + err.Error(), next: "nothing was changed; try an older backup"}
@@ -107,16 +107,21 @@ func prepareRestore(ctx context.Context, dir string, root secret.Root, now time.
 	if err := checkRoot(ctx, copied, root); err != nil {
 		return nil, err
 	}
-	if err := copied.Restored(ctx, now); err != nil { // before anything is added to its events, which tell its age
+	doubts, err := copied.Restored(ctx, now) // before anything is added to its events, which tell its age
+	if err != nil {
 		return nil, err
 	}
-	report, err = compare(ctx, filepath.Join(dir, databaseName), copied, now)
+	report, err = compare(ctx, filepath.Join(c.DataDir, databaseName), copied, now)
 	if err != nil {
+		return nil, err
+	}
+	if report.InDoubt, err = c.doubts(ctx, copied, doubts, now); err != nil {
 		return nil, err
 	}
 	return report, copied.Record(ctx, issuer.Event{
 		At: now, Type: issuer.EventRestored, Actor: "operator", Cause: issuer.CauseRestore,
-		Detail: fmt.Sprintf("%d grants made since the backup were lost, %d revocations were applied again", len(report.Lost), len(report.Revoked)),
+		Detail: fmt.Sprintf("%d grants and %d connections made since the backup were lost, %d revocations were applied again, %d connections are in doubt",
+			len(report.Lost), len(report.LostConnections), len(report.Revoked), len(report.InDoubt)),
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/evergrant/evergrant/store/sqlite"
 )
@@ -21,8 +22,12 @@ type restoreReport struct {
 	Unknown string         `json:"unknown,omitempty"`
 	Lost    []issuer.Grant `json:"lost_grants"`   // alive, and made since the backup
 	Revoked []issuer.Grant `json:"revoked_again"` // revoked since the backup, and again in the restored database
-	// Changed tells of keys, clients and users that were made, changed or
-	// deleted since the backup.
+	// LostConnections were made since the backup.
+	LostConnections []keeper.Connection `json:"lost_connections"`
+	// InDoubt are connections that may have been refreshed since the backup.
+	InDoubt []doubtful `json:"connections_in_doubt"`
+	// Changed tells of keys, clients, users and connections that were made,
+	// changed or deleted since the backup.
 	Changed []string `json:"changed"`
 	// RevokedAccessTokens counts access tokens that were revoked since, and are
 	// good again until they expire.
@@ -41,7 +46,7 @@ type restoration struct {
 // does not. Revocations and deleted keys are put into the copy, since forgetting
 // them would bring back to life what was stolen.
 func compare(ctx context.Context, database string, copied *sqlite.DB, now time.Time) (*restoreReport, error) {
-	report := &restoreReport{Lost: []issuer.Grant{}, Revoked: []issuer.Grant{}, Changed: []string{}}
+	report := &restoreReport{Lost: []issuer.Grant{}, Revoked: []issuer.Grant{}, LostConnections: []keeper.Connection{}, Changed: []string{}}
 	if used, err := hasContent(database); err != nil || !used {
 		report.Unknown = "there is no database here that the backup replaces"
 		return report, err
@@ -56,7 +61,7 @@ func compare(ctx context.Context, database string, copied *sqlite.DB, now time.T
 		return report, nil
 	}
 	r := &restoration{current, copied, now, report}
-	for _, step := range []func(context.Context) error{r.accessTokens, r.keys, r.grants, r.endedGrants, r.clients, r.users} {
+	for _, step := range []func(context.Context) error{r.accessTokens, r.keys, r.grants, r.endedGrants, r.clients, r.users, r.connections} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("comparing the backup with the database that it replaces: %w", err)
 		}

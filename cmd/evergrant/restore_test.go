@@ -171,7 +171,7 @@ func tidy(t *testing.T, dir string) {
 func TestRestoreTells(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var lost []issuer.Grant
-	for i := range shownGrants + 3 {
+	for i := range shownRows + 3 {
 		lost = append(lost, issuer.Grant{ID: issuer.GrantID{byte(i)}, ClientID: "app", Subject: "ann", CreatedAt: at})
 	}
 	revoked := []issuer.Grant{{ID: issuer.GrantID{0xff}, ClientID: "app", Subject: "b\x1b[2Jb", RevokedAt: at, RevokedCause: issuer.CauseRefreshTokenReused}}

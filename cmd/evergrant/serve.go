@@ -21,34 +21,37 @@ func (in *invocation) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Runs the server until it is interrupted", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch only {
-			case "", "issuer":
-			case "keeper":
-				return &failure{exitUsage, "--only keeper: the keeper is not in this version yet", "leave --only out, or give --only issuer"}
-			default:
-				return usage(cmd, fmt.Sprintf("--only %q is not issuer", only))
+			if only != "" && only != onlyIssuer && only != onlyKeeper {
+				return usage(cmd, fmt.Sprintf("--only %q is not issuer or keeper", only))
 			}
 			log, err := newLog(in.stderr, logLevel, logFormat)
 			if err != nil {
 				return usage(cmd, err.Error())
 			}
-			return in.serve(cmd.Context(), file, listen, log)
+			return in.serve(cmd.Context(), file, listen, only, log)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&file, "config", "", "configuration `FILE` (default none: the defaults)")
 	flags.StringVar(&listen, "listen", "", "`ADDR` to listen on, with port 0 for any free one (default "+defaultListen+")")
-	flags.StringVar(&only, "only", "", "run one part only: issuer")
+	flags.StringVar(&only, "only", "", "run one `part` only: issuer or keeper")
 	flags.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&logFormat, "log-format", "text", "text or json")
 	return cmd
 }
 
-func (in *invocation) serve(ctx context.Context, file, listen string, log *slog.Logger) error {
+// The parts of a server.
+const (
+	onlyIssuer = "issuer"
+	onlyKeeper = "keeper"
+)
+
+func (in *invocation) serve(ctx context.Context, file, listen, only string, log *slog.Logger) error {
 	c, err := loadConfig(file, overrides{listen, in.data}, in.env)
 	if err != nil {
 		return err
 	}
+	c.only = only
 	for _, warning := range c.warnings {
 		log.Warn(warning.Text, "at", warning.Place)
 	}
@@ -61,7 +64,7 @@ func (in *invocation) serve(ctx context.Context, file, listen string, log *slog.
 	if err := s.declare(ctx, c, file != ""); err != nil {
 		return err
 	}
-	if err := in.greet(s); err != nil {
+	if err := in.greet(ctx, s); err != nil {
 		return err
 	}
 	return s.run(ctx)
@@ -80,23 +83,31 @@ func (in *invocation) tune() {
 	}
 }
 
-// greet says where the server is and what to try next.
-func (in *invocation) greet(s *server) error {
+// greet says where the server is, what it keeps and what to try next.
+func (in *invocation) greet(ctx context.Context, s *server) error {
+	lines := [][2]string{{"evergrant is ready at", s.url}, {"its data is in", s.dataDir}}
+	told := map[string]string{"issuer": s.url, "data_dir": s.dataDir}
+	if s.keeper != nil {
+		kept, err := s.kept(ctx)
+		if err != nil {
+			return err
+		}
+		lines, told["keeps"] = append(lines, [2]string{"it keeps", kept}), kept
+	}
 	if in.json {
-		return in.printJSON(map[string]string{"issuer": s.url, "data_dir": s.dataDir})
+		return in.printJSON(told)
 	}
 	next := "evergrant client list"
+	if s.only == onlyKeeper || len(s.providers) > 0 {
+		next = "evergrant connection list"
+	}
 	if s.url != defaultServer {
 		next += " --server " + s.url
 	}
 	if s.dataDir != defaultDataDir {
 		next += " --data " + s.dataDir
 	}
-	return details(in.stdout, [][2]string{
-		{"evergrant is ready at", s.url},
-		{"its data is in", s.dataDir},
-		{"next, in another shell:", next},
-	})
+	return details(in.stdout, append(lines, [2]string{"next, in another shell:", next}))
 }
 
 func newLog(w io.Writer, level, format string) (*slog.Logger, error) {

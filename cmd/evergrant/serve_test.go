@@ -38,7 +38,7 @@ const seeds = `issuer:
 func TestServe(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := start(t, dir, seeds)
-	for name, mode := range map[string]os.FileMode{".": 0o700 | os.ModeDir, rootKeyName: 0o600, adminTokenFile: 0o600, databaseName: 0o600, lockName: 0o600} {
+	for name, mode := range map[string]os.FileMode{".": 0o700 | os.ModeDir, rootKeyName: 0o600, adminTokenFile: 0o600, databaseName: 0o600, lockName: 0o600, spoolName: 0o700 | os.ModeDir} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode() != mode {
 			t.Errorf("%s: %v, mode %v, want %v", name, err, info.Mode(), mode)
@@ -214,6 +214,9 @@ func contents(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
+		if entry.IsDir() {
+			continue
+		}
 		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
 		if err != nil {
 			t.Fatal(err)

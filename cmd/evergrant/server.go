@@ -17,8 +17,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/hook"
 	"github.com/evergrant/evergrant/internal/web"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/evergrant/evergrant/store/sqlite"
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,16 +47,22 @@ type server struct {
 	admin    *issuer.Admin
 	store    *sqlite.DB
 	issuer   *issuer.Server
+	only     string // part that is run alone: issuer or keeper; "" for both
+	stopping chan struct{}
 	http     *http.Server
 	listener net.Listener
 	closers  []func() error // in the order of opening
+
+	keeper    *keeper.Keeper // nil where only the issuer runs
+	providers []*provider.Provider
+	hooks     *hook.Worker
 }
 
 // openServer takes the data directory, listens and wires a server, which does
 // not answer before run. The root key is found, and compared with the database,
 // before anything is written to the database.
 func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log *slog.Logger) (s *server, err error) {
-	s = &server{dataDir: c.DataDir, log: log}
+	s = &server{dataDir: c.DataDir, log: log, only: c.only, stopping: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -132,7 +141,9 @@ func (s *server) listen(c *config) error {
 	return nil
 }
 
-// wire joins the parts into one handler.
+// wire joins the parts into one handler. The issuer is there even where only the
+// keeper runs, whose API takes its tokens, and purges and administers the
+// database that both share; its endpoints are not.
 func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text) error {
 	address := connectionAddress
 	if c.BehindProxy {
@@ -146,7 +157,7 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 	}
 	s.issuer, err = issuer.New(issuer.Config{
 		Issuer: s.url, Store: s.store, Keys: keys,
-		Policy: c.Issuer.Policy, Scopes: c.Issuer.Scopes, DraftExpiryNames: c.Issuer.DraftExpiryNames,
+		Policy: c.Issuer.Policy, Scopes: c.Issuer.Scopes, Reserved: web.Scopes(), DraftExpiryNames: c.Issuer.DraftExpiryNames,
 		EventRetention: time.Duration(c.Issuer.EventRetention),
 		AskOwner:       pages.Ask, ErrorPage: pages.Error, Address: address, Metrics: metrics, Log: s.log, Now: p.now,
 	})
@@ -154,14 +165,37 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 		return err
 	}
 	s.admin = issuer.NewAdmin(s.issuer, s.store)
-	handler := web.NewSite(web.SiteConfig{
-		Issuer: s.issuer, Pages: pages, Ready: s.store.Ready,
-		API:     web.NewAPI(web.APIConfig{Token: token, Admin: s.admin, Database: s.store, Address: address, Log: s.log, Now: p.now}),
+	api := web.APIConfig{
+		Token: token, Admin: s.admin, Database: s.store, Inspect: s.issuer.Inspect, Hooks: s.store, Stopping: s.stopping,
+		Keys: keys, PublicURL: s.url, Address: address, Log: s.log, Now: p.now,
+	}
+	if s.only != onlyIssuer {
+		if err := s.openKeeper(c, p, keys, metrics); err != nil {
+			return err
+		}
+		api.Keeper, api.Providers, api.Connections, api.Events = s.keeper, s.providers, s.store.Keeper(), s.store.Keeper()
+	}
+	if err := s.openHooks(c, p); err != nil {
+		return err
+	}
+	connect, err := web.NewConnect(api)
+	if err != nil {
+		return err
+	}
+	console, err := web.NewConsole(api)
+	if err != nil {
+		return err
+	}
+	site := web.SiteConfig{
+		Issuer: s.issuer, Pages: pages, Ready: s.store.Ready, API: web.NewAPI(api), Connect: connect, Console: console,
 		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
 		Address: address, Log: s.log, Now: p.now,
-	})
+	}
+	if s.only == onlyKeeper {
+		site.Issuer = nil
+	}
 	s.http = &http.Server{
-		Handler:           handler,
+		Handler:           web.NewSite(site),
 		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -170,11 +204,16 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 }
 
 // run serves until the context ends, then answers what has been asked, for at
-// most ten seconds, and returns nil.
+// most ten seconds, waits for the refreshes that have been sent to providers,
+// and returns nil.
 func (s *server) run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var work sync.WaitGroup
 	work.Go(func() { s.issuer.Run(background) })
+	work.Go(func() { s.hooks.Run(background) })
+	if s.keeper != nil {
+		work.Go(func() { s.keeper.Run(background) })
+	}
 	defer work.Wait()
 	defer stop()
 
@@ -186,6 +225,7 @@ func (s *server) run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.log.Info("stopping: no new requests are taken")
+	close(s.stopping)
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(patience); err != nil {
