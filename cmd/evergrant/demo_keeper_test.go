@@ -227,7 +227,6 @@ func crowded(t *testing.T, _ *example, touring *tour) {
 // several times at once, with much that goes wrong in each, and holds that just
 // the promises break that should. It takes as long as the tour.
 func TestKeeperTourSeesWhatIsBroken(t *testing.T) {
-	t.Parallel()
 	asProcess(t)
 	var mu sync.Mutex
 	promised, sabotaged := map[string]bool{}, map[string]bool{}
@@ -265,7 +264,7 @@ func TestKeeperTourSeesWhatIsBroken(t *testing.T) {
 func goWrong(t *testing.T, round []mischief) *tour {
 	e := startExample(t, "")
 	e.stage.patience = 2 * time.Second // less than what a request of the killed server may take
-	e.stage.crowd = 30
+	e.stage.crowd = 24
 	tour := e.tour(io.Discard)
 	want := map[string]bool{}
 	last := round[len(round)-1].step

@@ -1,14 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"html"
 	"net"
 	"net/http"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,43 +31,34 @@ func runDemo(ctx context.Context, t *testing.T, stdout *record, args ...string) 
 	return code, errors.String()
 }
 
-// asProcess lets the tour start this test binary as the program. The root key
-// in the environment is one that no server starts with.
+// asProcess lets the tour start this test binary as the program.
 func asProcess(t *testing.T) {
 	t.Helper()
-	for name, value := range map[string]string{"EVERGRANT_TEST_PROCESS": "1"} {
-		if err := os.Setenv(name, value); err != nil { // for the rest of the process: tests run in parallel
-			t.Fatal(err)
-		}
-	}
+	t.Setenv("EVERGRANT_TEST_PROCESS", "1")
 }
 
-// TestDemoOnce goes through the whole tour, which takes half a minute, most of
-// which it waits for tokens to come to their end.
-func TestDemoOnce(t *testing.T) {
-	t.Parallel()
-	var out record
-	code, stderr := runDemo(t.Context(), t, &out, "--once", "--json", "--listen", "127.0.0.1:0")
-	var outcome struct {
+// TestDemoJSON holds that what --once --json prints at the end is one document
+// with every promise.
+func TestDemoJSON(t *testing.T) {
+	e := startExample(t, "")
+	var out bytes.Buffer
+	in := &invocation{program: program{env: environment(), now: time.Now}, stdout: &out, json: true}
+	tour := in.newTour(e.url, e.token, "http://127.0.0.1:1"+callbackPath, e.stage)
+	if err := tour.run(t.Context(), issuerSteps()); err != nil {
+		t.Fatal(err)
+	}
+	tour.promise(false, "the last one", "%s", "this with that")
+	outcome := in.sum(tour, time.Second)
+	told := document[struct {
 		Kept, Broken int
 		Promises     []promise
+	}](t, out.String())
+	if outcome == nil || told.Kept == 0 || told.Broken != 1 || len(told.Promises) != told.Kept+1 {
+		t.Errorf("%v: %d kept, %d broken, %d in all", outcome, told.Kept, told.Broken, len(told.Promises))
 	}
-	if err := json.Unmarshal([]byte(out.String()), &outcome); err != nil {
-		t.Fatalf("%v:\n%s", err, &out)
-	}
-	if code != exitDone || stderr != "" || outcome.Kept == 0 || outcome.Broken != 0 || len(outcome.Promises) != outcome.Kept {
-		t.Errorf("exit status %d, %d kept, %d broken, %d in all: %s", code, outcome.Kept, outcome.Broken, len(outcome.Promises), stderr)
-	}
-	steps := map[string]int{}
-	for _, p := range outcome.Promises {
-		steps[p.Step]++
-		if p.Step == "" || p.Promise == "" || !p.Kept || p.Compared == "" {
+	for i, p := range told.Promises {
+		if p.Step == "" || p.Promise == "" || p.Kept != (i < told.Kept) || p.Compared == "" {
 			t.Errorf("incomplete, or broken: %+v", p)
-		}
-	}
-	for _, s := range slices.Concat(issuerSteps(), keeperSteps()) {
-		if steps[s.title] < 2 {
-			t.Errorf("%q checks %d promises", s.title, steps[s.title])
 		}
 	}
 }
@@ -116,53 +106,77 @@ func TestDemoWithoutTemporaryDirectory(t *testing.T) {
 	}
 }
 
+// TestDemoInterrupted interrupts the demo at once, while its second server starts,
+// and when that is started again.
 func TestDemoInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var out record
-	if code, stderr := runDemo(ctx, t, &out, "--once", "--listen", "127.0.0.1:0"); code != exitFailed || strings.Contains(out.String(), "BROKEN") {
-		t.Errorf("exit status %d: %s\n%s", code, stderr, &out)
+	for _, at := range []string{"", "serve --config", "kill -9"} {
+		t.Run(at, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			var out record
+			ended, watched := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(watched)
+				waitFor(ended, &out, at)
+				interrupt()
+			}()
+			if at == "" {
+				<-watched
+			}
+			code, stderr := runDemo(ctx, t, &out, "--once", "--listen", "127.0.0.1:0")
+			close(ended)
+			<-watched
+			if code != exitFailed || strings.Contains(out.String(), "BROKEN") || !strings.Contains(out.String(), at) {
+				t.Errorf("exit status %d: %s\n%s", code, stderr, &out)
+			}
+		})
 	}
 }
 
-// TestDemoStaysUp tries what the demo says to try, until it is interrupted. It
-// takes as long as the tour.
+// waitFor waits until texts were written, one after the other, and reports
+// whether they were before the demo ended.
+func waitFor(ended <-chan struct{}, out *record, texts ...string) bool {
+	for {
+		rest, found := out.String(), true
+		for _, text := range texts {
+			var here bool
+			_, rest, here = strings.Cut(rest, text)
+			found = found && here
+		}
+		if found {
+			return true
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestDemoStaysUp goes through the whole tour, and tries what the demo says to
+// try, until it is interrupted. The tour takes half a minute, since it waits for
+// tokens to come to their end.
 func TestDemoStaysUp(t *testing.T) {
-	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var out record
-	ended := make(chan struct{})
-	tried := make(chan struct{})
+	ended, tried := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(tried)
 		defer interrupt()
-		if shown, ok := shownAfterTour(ended, &out, "as they come:\n"); ok {
+		if waitFor(ended, &out, "The renewals, as they come:\n") {
+			_, shown, _ := strings.Cut(out.String(), "Now try it yourself")
 			tryDemo(t, shown)
 			tryKeeper(t, shown)
+			waitFor(ended, &out, "The renewals, as they come:\n", "minted anew")
 		}
-		shownAfterTour(ended, &out, onTink+"   minted anew, generation ")
 	}()
 	code, stderr := runDemo(ctx, t, &out, "--listen", "127.0.0.1:0")
 	close(ended)
 	<-tried
 	if code != exitDone || stderr != "" || !strings.Contains(out.String(), " promises kept, 0 broken") {
 		t.Errorf("exit status %d: %s\n%s", code, stderr, &out)
-	}
-}
-
-// shownAfterTour waits until a text was written, and returns what stands after the
-// tour; false where the demo ended before.
-func shownAfterTour(ended <-chan struct{}, out *record, text string) (string, bool) {
-	for {
-		if _, shown, _ := strings.Cut(out.String(), "Now try it yourself"); strings.Contains(shown, text) {
-			return shown, true
-		}
-		select {
-		case <-ended:
-			return "", false
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }
 

@@ -351,13 +351,12 @@ func commands(out string) []string {
 // is evergrant.
 func pasted(t *testing.T, command string) string {
 	t.Helper()
-	asProcess(t)
 	bin := t.TempDir()
 	if err := os.Symlink(os.Args[0], filepath.Join(bin, "evergrant")); err != nil {
 		t.Error(err)
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", command)
-	shell.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	shell.Env = append(os.Environ(), "EVERGRANT_TEST_PROCESS=1", "PATH="+bin+":"+os.Getenv("PATH"))
 	out, err := shell.Output()
 	if err != nil {
 		t.Errorf("%s: %v", command, err)
