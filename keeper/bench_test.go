@@ -90,15 +90,25 @@ func TestFreshReadCostsNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, ours); n != 0 {
 		t.Errorf("a fresh read allocates %v times", n)
 	}
+	var mine, other time.Duration
+	for range 3 { // a busy machine can spoil one measurement
+		if mine, other = medians(ours, theirs); mine <= 3*other {
+			return
+		}
+	}
+	t.Errorf("%d fresh reads take %s, and a static token takes %s", reads, mine, other)
+}
+
+// medians are the times of two reads, measured one after the other so that both
+// have the same share of the machine.
+func medians(ours, theirs func()) (mine, other time.Duration) {
 	var a, b []time.Duration
-	for range 41 { // one after the other, so that both have the same share of the machine
+	for range 41 {
 		a, b = append(a, timed(ours)), append(b, timed(theirs))
 	}
 	slices.Sort(a)
 	slices.Sort(b)
-	if mine, other := a[len(a)/2], b[len(b)/2]; mine > 3*other {
-		t.Errorf("%d fresh reads take %s, and a static token takes %s", reads, mine, other)
-	}
+	return a[len(a)/2], b[len(b)/2]
 }
 
 const reads = 5000
