@@ -169,10 +169,15 @@ func (r *restoration) keys(ctx context.Context) error {
 		case !sameServer:
 			r.changed("key %d is in force again; if it was deleted since the backup, run `evergrant key delete %d`", key.ID, key.ID)
 		default:
-			if err := r.copied.DeleteKey(ctx, key.ID); err != nil {
+			err := r.copied.DeleteKey(ctx, key.ID)
+			switch {
+			case errors.Is(err, secret.ErrKeyInUse):
+				r.changed("key %d was deleted since the backup and is in force again, because tokens in the copy are sealed under it; run `evergrant key delete %d` when they are sealed anew", key.ID, key.ID)
+			case err != nil:
 				return err
+			default:
+				r.changed("key %d was deleted since the backup, and is again", key.ID)
 			}
-			r.changed("key %d was deleted since the backup, and is again", key.ID)
 		}
 	}
 	return nil

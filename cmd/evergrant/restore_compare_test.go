@@ -3,10 +3,12 @@ package main
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/evergrant/evergrant/store/sqlite"
@@ -99,6 +101,30 @@ func TestRestoreKeys(t *testing.T) {
 				t.Errorf("keys are %v, want %v", ids, test.want)
 			}
 		})
+	}
+}
+
+// TestRestoreKeyInUse restores a copy whose connections are sealed under a key
+// that was deleted since: without it their tokens would be lost.
+func TestRestoreKeyInUse(t *testing.T) {
+	p := newPair(t)
+	p.key(p.current, 2, "r", 8)
+	p.key(p.copied, 1, "r", 9)
+	p.key(p.copied, 2, "r", 8)
+	row := keeper.Connection{
+		ID: "ann", Provider: "acme", State: keeper.Active, Generation: 1, CreatedAt: p.now, UpdatedAt: p.now,
+		Tokens: secret.Sealed{KeyID: 1, Data: []byte("sealed")},
+	}
+	if err := p.copied.Keeper().Create(t.Context(), row, keeper.Event{At: p.now, Type: keeper.EventCreated, Connection: "ann", Actor: "operator"}); err != nil {
+		t.Fatal(err)
+	}
+	report := p.compare()
+	told := slices.ContainsFunc(report.Changed, func(line string) bool {
+		return strings.HasPrefix(line, "key 1 was deleted since the backup and is in force again, because tokens in the copy are sealed under it")
+	})
+	keys, err := p.copied.Keys(t.Context())
+	if !told || err != nil || len(keys) != 2 {
+		t.Errorf("told %q; %d keys, %v", report.Changed, len(keys), err)
 	}
 }
 
