@@ -24,9 +24,9 @@ const (
 // when a quarter of them is left, or up to a tenth earlier.
 const (
 	shortLife = 6 * time.Second
-	// outageLife leaves 9 s from the first refresh that fails to the end of the
+	// outageLife leaves 14 s from the first refresh that fails to the end of the
 	// token. A provider that was found down is tried again within 5 s.
-	outageLife = 26 * time.Second
+	outageLife = 40 * time.Second
 	// crashLife has a refresh due about when the lease of a process ends that was
 	// killed at the beginning of that life: 10 s and the timeout of a request.
 	crashLife = 18 * time.Second
