@@ -18,6 +18,8 @@ const (
 	// process before it gives up: long enough for any transaction of ours,
 	// short enough for a request to be answered.
 	busyTimeout = 2 * time.Second
+	// openTimeout is the same for opening, which no request waits for.
+	openTimeout = 15 * time.Second
 	// writerCache is the page cache of the connection that writes, in KiB: room
 	// for all that the largest batch changes, so that none is written twice.
 	writerCache = 8 << 10
