@@ -20,7 +20,7 @@ need-test:
 	@scripts/need gcc:gcc gcc:libc6-dev curl:curl chromium:chromium
 
 test: need-test ## every test, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 25m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 25m -p 1 ./... # one package at a time: they measure, kill and wait
 	cd bench/peers && CGO_ENABLED=0 $(GO) test ./...
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each
