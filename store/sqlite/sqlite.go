@@ -157,7 +157,7 @@ func prepare(path string) (*driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetBusyTimeout(openTimeout) // other processes may be at work; settleLog sets the usual one
+	conn.SetBusyTimeout(openTimeout)              // other processes may be at work; settleLog sets the usual one
 	if _, err = schemaVersion(conn); err == nil { // before anything is written to a file that is not ours
 		err = useLog(conn)
 	}
