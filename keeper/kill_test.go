@@ -231,7 +231,7 @@ func (w *world) settled(id string) (keeper.Token, error) {
 	var token keeper.Token
 	var err error
 	for range 50 {
-		token, err = w.k.Token(w.t.Context(), id, keeper.Want{Force: true})
+		token, err = w.k.Token(w.t.Context(), id, keeper.Want{After: w.row(id).Generation}) // a renewed one, not the old one in its place
 		if unusable, ok := errors.AsType[*keeper.Unusable](err); !ok || unusable.NeedsOwner() {
 			return token, err
 		}
