@@ -84,6 +84,35 @@ func testWriteFails(t *testing.T, method string, applied, restarted bool) {
 	}
 }
 
+// TestOldAnswer lets the access token of an answer that was never committed expire
+// in the journal: whoever asks then is given the next one, for each kind of need.
+func TestOldAnswer(t *testing.T) {
+	for name, want := range map[string]keeper.Want{"a live one": {}, "another one": {After: 1}, "for a minute": {MinTTL: time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, single())
+			w.connect("one", "single")
+			var failing atomic.Bool
+			failing.Store(true)
+			w.faulty(func(method string) error {
+				if method == "Commit" && failing.Load() {
+					return errDown
+				}
+				return nil
+			}, nil)
+			if _, err := w.k.Token(t.Context(), "one", keeper.Want{After: 1}); !errors.Is(err, errDown) {
+				t.Fatalf("got %v", err)
+			}
+			failing.Store(false)
+			w.clock.move(2 * time.Hour)
+			got := w.token("one", want)
+			if got.Generation != 3 || !w.sims["single"].Alive(got.AccessToken.Reveal()) {
+				t.Errorf("got generation %d, which ends at %v; it is %v", got.Generation, got.ExpiresAt, w.clock.now())
+			}
+		})
+	}
+}
+
 // TestSpool holds that an answer which the store does not take outlives the
 // process, and that its tokens are not seen before they are committed.
 func TestSpool(t *testing.T) {

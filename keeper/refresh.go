@@ -108,11 +108,11 @@ func (k *Keeper) renewRow(ctx context.Context, id string, n need) (Connection, e
 			}
 			continue
 		}
-		c, leased, err := k.leaseAndWork(ctx, c, p, n)
+		c, done, err := k.leaseAndWork(ctx, c, p, n)
 		if errors.Is(err, errBusy) && !n.due {
 			continue // somebody else was faster: look what came of it
 		}
-		if leased || err != nil {
+		if done || err != nil {
 			return c, err
 		}
 	}
@@ -140,9 +140,11 @@ func over(c *Connection, n need) bool {
 	return c.State == Reauthorize && c.Intent == nil && !(n.evenInDoubt && c.Cause == CauseInterrupted)
 }
 
-// leaseAndWork waits for its turn at the provider and takes the lease. leased is
-// false where somebody else took it first.
-func (k *Keeper) leaseAndWork(ctx context.Context, c Connection, p *provider.Provider, n need) (_ Connection, leased bool, err error) {
+// leaseAndWork waits for its turn at the provider, takes the lease and works.
+// done is false where the row is to be looked at again: somebody else took the
+// lease first, or the tokens of an answer from the journal were committed, which
+// may be over by now.
+func (k *Keeper) leaseAndWork(ctx context.Context, c Connection, p *provider.Provider, n need) (_ Connection, done bool, err error) {
 	leave, err := k.gate.enter(ctx, p, p.TokenHost(c.Params), c.Owner, c.ID, !n.due)
 	if err != nil {
 		return c, false, k.unusable(&c, err)
@@ -159,7 +161,7 @@ func (k *Keeper) leaseAndWork(ctx context.Context, c Connection, p *provider.Pro
 	w := &work{k: k, p: p, c: row, need: n, told: errUnused}
 	err = w.do(ctx)
 	told = w.told
-	return w.c, true, err
+	return w.c, !w.recovered, err
 }
 
 // work is one renewal under a lease. c is the row as it is in the store.
@@ -173,6 +175,7 @@ type work struct {
 
 	before      *Intent         // what was open when the intent of c was made
 	requestID   string          // of the last request
+	recovered   bool            // the answer is from the journal
 	interrupted bool            // a process ended while a refresh token was on its way
 	refused     *provider.Error // the refresh token was, and a re-mint is the way out
 	restored    bool            // the answer is of a restored copy, and its tokens may have been used since as well

@@ -63,7 +63,7 @@ func (w *work) resolve(ctx context.Context) (done bool, err error) {
 		case err != nil:
 			return true, w.unlock(ctx, err)
 		case found:
-			w.restored = w.c.State == InDoubt && w.c.Cause == CauseRestored
+			w.recovered, w.restored = true, w.c.State == InDoubt && w.c.Cause == CauseRestored
 			return true, w.settle(ctx, answer)
 		case !never && w.k.now().Before(intent.Deadline):
 			return true, w.unlock(ctx, errBusy) // whoever made it may be about to send
