@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/evergrant/evergrant/providertest"
@@ -55,12 +56,15 @@ func TestBrowser(t *testing.T) {
 	browser := chromium(t)
 	press := func(button string) url.Values {
 		t.Helper()
-		page := b.url + providertest.AuthorizePath + "?" + form("response_type", "code", "client_id", "sim-client", "redirect_uri", client.URL+"/callback",
+		start := b.url + providertest.AuthorizePath + "?" + form("response_type", "code", "client_id", "sim-client", "redirect_uri", client.URL+"/callback",
 			"state", "s t&1", "scope", "read,write", "access_type", "offline", "login_hint", "alice")
-		if err := chromedp.Do(browser, chromedp.Navigate(page)); err != nil {
+		if err := chromedp.Do(browser, chromedp.Navigate(start)); err != nil {
 			t.Fatal(err)
 		}
-		if err := chromedp.Do(browser, chromedp.Click(`button[value="`+button+`"]`)); err != nil {
+		// The client has the answer before its page is loaded, and going elsewhere
+		// meanwhile would end the load.
+		click := chromedp.Click(`button[value="` + button + `"]`)
+		if _, err := chromedp.Run(browser, chromedp.WaitEvent(page.LoadEventFired, nil, click)); err != nil {
 			t.Fatal(err)
 		}
 		select {
