@@ -7,6 +7,7 @@ import (
 
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -141,7 +142,7 @@ func bind(stmt *driver.Stmt, param int, arg any) {
 	case bool:
 		stmt.BindBool(param, arg)
 	case time.Time:
-		stmt.BindInt64(param, millis(arg))
+		stmt.BindInt64(param, column.Millis(arg))
 	case string:
 		stmt.BindText(param, arg)
 	case []byte:
@@ -163,46 +164,22 @@ func number(conn *driver.Conn, query string, args ...any) (n int64, err error) {
 }
 
 // blob copies a column that holds bytes; nil for NULL.
-func blob(stmt *driver.Stmt, column int) []byte {
-	if stmt.ColumnIsNull(column) {
+func blob(stmt *driver.Stmt, col int) []byte {
+	if stmt.ColumnIsNull(col) {
 		return nil
 	}
-	b := make([]byte, stmt.ColumnLen(column))
-	stmt.ColumnBytes(column, b)
+	b := make([]byte, stmt.ColumnLen(col))
+	stmt.ColumnBytes(col, b)
 	return b
 }
 
-// millis is the stored form of a time.
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-// fromMillis is the inverse of millis, in UTC.
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
-// unavailableError is the error of a database that cannot serve at the moment,
+// unavailable makes an error that of a database which cannot serve at the moment,
 // in the words of both halves.
-type unavailableError struct{ cause error }
-
-func (e unavailableError) Error() string { return "the database is unavailable: " + e.cause.Error() }
-
-func (e unavailableError) Unwrap() []error {
-	return []error{issuer.ErrUnavailable, keeper.ErrUnavailable, e.cause}
-}
-
 func unavailable(err error) error {
 	if errors.Is(err, issuer.ErrUnavailable) {
 		return err
 	}
-	return unavailableError{err}
+	return column.Unavailable(err, issuer.ErrUnavailable, keeper.ErrUnavailable)
 }
 
 // errClosed answers whoever comes after Close.

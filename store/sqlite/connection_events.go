@@ -7,6 +7,7 @@ import (
 
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/provider"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -112,5 +113,5 @@ func keeperEventsQuery(filter keeper.EventFilter) (string, []any) {
 	if filter.Before != 0 {
 		c.add("id < ?", filter.Before)
 	}
-	return "SELECT " + allColumns + " FROM events" + c.where() + " ORDER BY id" + order + " LIMIT ?", append(c.args, capped(filter.Limit))
+	return "SELECT " + allColumns + " FROM events" + c.where() + " ORDER BY id" + order + " LIMIT ?", append(c.args, column.Capped(filter.Limit))
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -67,7 +68,7 @@ func (k Keeper) Stale(ctx context.Context, key uint32, after string, limit int) 
 
 // Connections implements [keeper.Lists].
 func (k Keeper) Connections(ctx context.Context, filter keeper.Filter) (connections []keeper.Connection, err error) {
-	limit := capped(filter.Limit)
+	limit := column.Capped(filter.Limit)
 	err = k.db.readers.scan(ctx, func(conn *driver.Conn) error {
 		runs, query, err := connectionRuns(conn, filter)
 		if err != nil {
@@ -108,7 +109,7 @@ func connectionRuns(conn *driver.Conn, filter keeper.Filter) (runs [][]any, quer
 	}
 	c.add("id > ?", filter.After)
 	for i := range runs {
-		runs[i] = append(append(runs[i], c.args...), capped(filter.Limit))
+		runs[i] = append(append(runs[i], c.args...), column.Capped(filter.Limit))
 	}
 	return runs, listConnections + c.where() + " ORDER BY id LIMIT ?", err
 }

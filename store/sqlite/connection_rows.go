@@ -1,15 +1,14 @@
 package sqlite
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/secret"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -37,18 +36,18 @@ const (
 
 // indexedValues are those of indexedColumns.
 func indexedValues(c keeper.Connection) []any {
-	key, _ := sealedValues(c.Tokens)
+	key, _ := column.Sealed(c.Tokens)
 	return []any{c.Provider, c.Tenant, c.Owner, string(c.State), key}
 }
 
 // connectionValues are those of plainColumns and the tokens.
 func connectionValues(c keeper.Connection) ([]any, error) {
-	params, paramsErr := document(c.Params)
-	metadata, metadataErr := document(c.Metadata)
+	params, paramsErr := column.Document(c.Params)
+	metadata, metadataErr := column.Document(c.Metadata)
 	if err := errors.Join(paramsErr, metadataErr); err != nil {
 		return nil, fmt.Errorf("sqlite: connection %q cannot be stored: %w", c.ID, err)
 	}
-	_, tokens := sealedValues(c.Tokens)
+	_, tokens := column.Sealed(c.Tokens)
 	return []any{
 		string(c.Cause), c.Since, string(c.Background), params, metadata, c.Scope.String(), c.Asked.String(), c.TokenType,
 		c.Generation, c.IssuedAt, c.ExpiresAt, c.RefreshExpiresAt, c.EndsAt, c.Refreshable, c.Rotates,
@@ -61,36 +60,8 @@ func journalValues(number int64, leaseUntil time.Time, intent *keeper.Intent) []
 	if intent == nil {
 		return []any{number, leaseUntil, nil, nil, nil, nil, nil, nil, nil}
 	}
-	key, answer := sealedValues(intent.Answer)
+	key, answer := column.Sealed(intent.Answer)
 	return []any{number, leaseUntil, intent.RequestID, string(intent.Kind), intent.Generation, intent.SentAt, intent.Deadline, key, answer}
-}
-
-// sealedValues are key and data, 0 and NULL where nothing was sealed.
-func sealedValues(s secret.Sealed) (key uint32, data any) {
-	if s.Empty() {
-		return 0, nil
-	}
-	return s.KeyID, s.Data
-}
-
-// document is the stored form of a map.
-func document[V any](m map[string]V) (string, error) {
-	if len(m) == 0 {
-		return "", nil
-	}
-	text, err := json.Marshal(m)
-	return string(text), err
-}
-
-// readDocument is the inverse of document. Numbers in it stay as they were
-// written, since providers have ids that no float64 can hold.
-func readDocument[V any](text string) (m map[string]V, err error) {
-	if text == "" {
-		return nil, nil
-	}
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	return m, decoder.Decode(&m)
 }
 
 // place is where a connection is, and where it stands.
@@ -134,7 +105,7 @@ func scanConnection(stmt *driver.Stmt) (number int64, c keeper.Connection, err e
 		Cause:  keeper.Cause(row.text()), Since: row.time(), Background: keeper.Background(row.text()),
 	}
 	params, metadata := row.text(), row.text()
-	c.Scope, c.Asked, c.TokenType = scope(row.text()), scope(row.text()), row.text()
+	c.Scope, c.Asked, c.TokenType = column.Scope(row.text()), column.Scope(row.text()), row.text()
 	c.Generation, c.IssuedAt, c.ExpiresAt = uint64(row.integer()), row.time(), row.time()
 	c.RefreshExpiresAt, c.EndsAt = row.time(), row.time()
 	c.Refreshable, c.Rotates = row.integer() != 0, row.integer() != 0
@@ -150,8 +121,8 @@ func scanConnection(stmt *driver.Stmt) (number int64, c keeper.Connection, err e
 	if open {
 		c.Intent = &intent
 	}
-	if c.Params, err = readDocument[string](params); err == nil {
-		c.Metadata, err = readDocument[any](metadata)
+	if c.Params, err = column.ReadDocument[string](params); err == nil {
+		c.Metadata, err = column.ReadDocument[any](metadata)
 	}
 	if err != nil {
 		err = fmt.Errorf("sqlite: the row of connection %q is damaged: %w", c.ID, err)
@@ -172,7 +143,7 @@ func (c *columns) column() int {
 
 func (c *columns) text() string    { return c.stmt.ColumnText(c.column()) }
 func (c *columns) integer() int64  { return c.stmt.ColumnInt64(c.column()) }
-func (c *columns) time() time.Time { return fromMillis(c.integer()) }
+func (c *columns) time() time.Time { return column.Time(c.integer()) }
 func (c *columns) bytes() []byte   { return blob(c.stmt, c.column()) }
 
 // null reports whether the next column is NULL, and stays before it.

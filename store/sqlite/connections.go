@@ -7,6 +7,7 @@ import (
 
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/secret"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -74,11 +75,11 @@ func (k Keeper) Lease(ctx context.Context, id string, at, until time.Time) (keep
 	err := k.db.writer.do(ctx, func(conn *driver.Conn) (err error) {
 		var number int64
 		number, c, err = readConnection(conn, id)
-		if err != nil || millis(c.LeaseUntil) > millis(at) {
+		if err != nil || column.Millis(c.LeaseUntil) > column.Millis(at) {
 			return err
 		}
 		leased = true
-		c.Fence, c.LeaseUntil = c.Fence+1, fromMillis(millis(until))
+		c.Fence, c.LeaseUntil = c.Fence+1, column.Stored(until)
 		return run(conn, takeLease, nil, number, c.Fence, c.LeaseUntil)
 	})
 	if err != nil {
@@ -104,7 +105,7 @@ func (k Keeper) Begin(ctx context.Context, id string, fence uint64, intent keepe
 // Answer implements [keeper.ConnectionStore].
 func (k Keeper) Answer(ctx context.Context, id, requestID string, answer secret.Sealed) (bool, error) {
 	return k.db.when(ctx, func(conn *driver.Conn) (bool, error) {
-		key, data := sealedValues(answer)
+		key, data := column.Sealed(answer)
 		err := run(conn, writeAnswer, nil, id, requestID, key, data)
 		return err == nil && conn.Changes() == 1, err
 	})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -21,12 +22,12 @@ func insertEvent(conn *driver.Conn, e issuer.Event) error {
 	if !e.Grant.IsZero() {
 		grant = e.Grant[:]
 	}
-	return run(conn, query, nil, millis(e.At), e.Type, grant, e.ClientID, e.Subject, e.Actor, e.Address, string(e.Cause), e.Detail)
+	return run(conn, query, nil, column.Millis(e.At), e.Type, grant, e.ClientID, e.Subject, e.Actor, e.Address, string(e.Cause), e.Detail)
 }
 
 func scanEvent(stmt *driver.Stmt) issuer.Event {
 	e := issuer.Event{
-		At:       fromMillis(stmt.ColumnInt64(0)),
+		At:       column.Time(stmt.ColumnInt64(0)),
 		Type:     stmt.ColumnText(1),
 		ClientID: stmt.ColumnText(3),
 		Subject:  stmt.ColumnText(4),
@@ -44,7 +45,7 @@ func scanEvent(stmt *driver.Stmt) issuer.Event {
 func (db *DB) RevokeAccessToken(ctx context.Context, jti string, expires time.Time, event issuer.Event) error {
 	const query = "INSERT INTO revoked_access_tokens (jti, expires_at) VALUES (?, ?) ON CONFLICT (jti) DO NOTHING"
 	return db.writer.do(ctx, whole(func(conn *driver.Conn) error {
-		if err := run(conn, query, nil, jti, millis(expires)); err != nil || conn.Changes() == 0 {
+		if err := run(conn, query, nil, jti, column.Millis(expires)); err != nil || conn.Changes() == 0 {
 			return err
 		}
 		return insertEvent(conn, event)

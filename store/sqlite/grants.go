@@ -3,11 +3,10 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
-	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -31,17 +30,14 @@ const (
 	countRetry = "UPDATE grants SET retries = retries + 1 WHERE id = ?"
 )
 
-// revokedFor is how long a revoked grant that would never have expired is kept.
-const revokedFor = 30 * 24 * time.Hour
-
 // CreateGrant implements [issuer.GrantStore]. An id that exists is an error.
 func (db *DB) CreateGrant(ctx context.Context, g issuer.Grant, event issuer.Event) error {
 	return db.writer.do(ctx, whole(func(conn *driver.Conn) error {
 		err := run(conn, insertGrant, nil,
 			g.ID[:], g.ClientID, g.Subject, g.Scope.String(), g.Generation, g.KeyID,
-			millis(g.CreatedAt), millis(g.RotatedAt), millis(g.ExpiresAt), millis(g.EndsAt),
-			millis(g.AccessExpiresAt), millis(g.RevokedAt), string(g.RevokedCause), g.Retries,
-			purgeHour(g, g.CreatedAt))
+			column.Millis(g.CreatedAt), column.Millis(g.RotatedAt), column.Millis(g.ExpiresAt), column.Millis(g.EndsAt),
+			column.Millis(g.AccessExpiresAt), column.Millis(g.RevokedAt), string(g.RevokedCause), g.Retries,
+			column.PurgeHour(g, g.CreatedAt))
 		if driver.ErrCode(err).ToPrimary() == driver.ResultConstraint {
 			return fmt.Errorf("sqlite: grant %s exists: %w", g.ID, err)
 		}
@@ -98,31 +94,13 @@ func rotate(conn *driver.Conn, r issuer.Rotation) (grant issuer.Grant, rotated b
 	if !found {
 		return grant, false, issuer.ErrNotFound
 	}
-	if grant.ClientID != r.ClientID || grant.Generation != r.From || over(grant, r.At) {
+	if !column.Rotates(grant, r) {
 		return grant, false, nil
 	}
-	grant.Generation, grant.KeyID = r.To, r.KeyID
-	grant.RotatedAt = fromMillis(millis(r.At))
-	grant.ExpiresAt = earlier(r.ExpiresAt, grant.EndsAt)
-	grant.AccessExpiresAt = earlier(r.AccessExpiresAt, grant.EndsAt)
+	grant = column.Rotated(grant, r)
 	err = run(conn, rotateGrant, nil, rowid, grant.Generation, grant.KeyID,
-		millis(grant.RotatedAt), millis(grant.ExpiresAt), millis(grant.AccessExpiresAt))
+		column.Millis(grant.RotatedAt), column.Millis(grant.ExpiresAt), column.Millis(grant.AccessExpiresAt))
 	return grant, err == nil, err
-}
-
-// over reports whether a grant is revoked, or one of its expiries has come.
-func over(g issuer.Grant, at time.Time) bool {
-	come := func(expiry time.Time) bool { return !expiry.IsZero() && millis(expiry) <= millis(at) }
-	return !g.RevokedAt.IsZero() || come(g.ExpiresAt) || come(g.EndsAt)
-}
-
-// earlier is the earlier of two times as they are stored, of which the zero time
-// is never.
-func earlier(t, end time.Time) time.Time {
-	if t.IsZero() || !end.IsZero() && end.Before(t) {
-		t = end
-	}
-	return fromMillis(millis(t))
 }
 
 // Retried implements [issuer.GrantStore]: it does not wait for the disk.
@@ -137,7 +115,7 @@ func (db *DB) Retried(ctx context.Context, id issuer.GrantID) error {
 func (db *DB) Revoke(ctx context.Context, id issuer.GrantID, at time.Time, event issuer.Event) (bool, error) {
 	revoked := false
 	err := db.writer.do(ctx, whole(func(conn *driver.Conn) error {
-		err := run(conn, revokeGrant, nil, id[:], millis(at), string(event.Cause), millis(at.Add(revokedFor)))
+		err := run(conn, revokeGrant, nil, id[:], column.Millis(at), string(event.Cause), column.Millis(at.Add(column.RevokedFor)))
 		if err != nil {
 			return err
 		}
@@ -169,26 +147,18 @@ func scanGrant(stmt *driver.Stmt) issuer.Grant {
 	g := issuer.Grant{
 		ClientID:        stmt.ColumnText(1),
 		Subject:         stmt.ColumnText(2),
-		Scope:           scope(stmt.ColumnText(3)),
+		Scope:           column.Scope(stmt.ColumnText(3)),
 		Generation:      uint32(stmt.ColumnInt64(4)),
 		KeyID:           uint32(stmt.ColumnInt64(5)),
-		CreatedAt:       fromMillis(stmt.ColumnInt64(6)),
-		RotatedAt:       fromMillis(stmt.ColumnInt64(7)),
-		ExpiresAt:       fromMillis(stmt.ColumnInt64(8)),
-		EndsAt:          fromMillis(stmt.ColumnInt64(9)),
-		AccessExpiresAt: fromMillis(stmt.ColumnInt64(10)),
-		RevokedAt:       fromMillis(stmt.ColumnInt64(11)),
+		CreatedAt:       column.Time(stmt.ColumnInt64(6)),
+		RotatedAt:       column.Time(stmt.ColumnInt64(7)),
+		ExpiresAt:       column.Time(stmt.ColumnInt64(8)),
+		EndsAt:          column.Time(stmt.ColumnInt64(9)),
+		AccessExpiresAt: column.Time(stmt.ColumnInt64(10)),
+		RevokedAt:       column.Time(stmt.ColumnInt64(11)),
 		RevokedCause:    issuer.Cause(stmt.ColumnText(12)),
 		Retries:         uint32(stmt.ColumnInt64(13)),
 	}
 	stmt.ColumnBytes(0, g.ID[:])
 	return g
-}
-
-// scope is the inverse of oauth.Scope.String.
-func scope(text string) oauth.Scope {
-	if text == "" {
-		return nil
-	}
-	return strings.Split(text, " ")
 }

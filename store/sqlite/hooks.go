@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/hook"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -91,7 +92,7 @@ func (db *DB) Claim(ctx context.Context, name string, at, until time.Time, limit
 			return err
 		}
 		for i := range claimed {
-			claimed[i].NextAt = fromMillis(millis(until))
+			claimed[i].NextAt = column.Stored(until)
 			if err := run(conn, claimDelivery, nil, claimed[i].ID, until); err != nil {
 				return err
 			}
@@ -118,7 +119,7 @@ func (db *DB) Deliveries(ctx context.Context, before int64, limit int) (deliveri
 		c.add("id < ?", before)
 	}
 	err = db.readers.scan(ctx, func(conn *driver.Conn) (err error) {
-		deliveries, err = readDeliveries(conn, selectDelivery+c.where()+" ORDER BY id DESC LIMIT ?", append(c.args, capped(limit))...)
+		deliveries, err = readDeliveries(conn, selectDelivery+c.where()+" ORDER BY id DESC LIMIT ?", append(c.args, column.Capped(limit))...)
 		return err
 	})
 	return deliveries, err

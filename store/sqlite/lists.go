@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -48,7 +49,7 @@ func grantsQuery(filter issuer.GrantFilter) (string, []any) {
 	if !filter.After.IsZero() {
 		c.add("id > ?", filter.After[:])
 	}
-	return "SELECT " + grantColumns + " FROM grants" + c.where() + " ORDER BY id LIMIT ?", append(c.args, capped(filter.Limit))
+	return "SELECT " + grantColumns + " FROM grants" + c.where() + " ORDER BY id LIMIT ?", append(c.args, column.Capped(filter.Limit))
 }
 
 // Events implements [issuer.Lists].
@@ -84,7 +85,7 @@ func eventsQuery(filter issuer.EventFilter) (string, []any) {
 	if filter.Before != 0 {
 		c.add("id < ?", filter.Before)
 	}
-	return "SELECT " + eventColumns + ", id FROM events" + c.where() + " ORDER BY id DESC LIMIT ?", append(c.args, capped(filter.Limit))
+	return "SELECT " + eventColumns + ", id FROM events" + c.where() + " ORDER BY id DESC LIMIT ?", append(c.args, column.Capped(filter.Limit))
 }
 
 // Stats implements [issuer.Lists].

@@ -10,6 +10,7 @@ import (
 
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -100,7 +101,7 @@ func keptAll(t *testing.T, db *DB) {
 	check(t, err)
 	want := issuer.Grant{
 		ID: issuer.GrantID{15: 9}, ClientID: "shop", Subject: "alice", Scope: []string{"read", "write"}, Generation: 3, KeyID: 7, Retries: 2,
-		CreatedAt: fromMillis(1e12), RotatedAt: fromMillis(2e12), ExpiresAt: fromMillis(4e12), AccessExpiresAt: fromMillis(3e12),
+		CreatedAt: column.Time(1e12), RotatedAt: column.Time(2e12), ExpiresAt: column.Time(4e12), AccessExpiresAt: column.Time(3e12),
 	}
 	if !reflect.DeepEqual(g, want) {
 		t.Errorf("got %+v, want %+v", g, want)
@@ -115,7 +116,7 @@ func keptAll(t *testing.T, db *DB) {
 		t.Errorf("ids %v", ids)
 	}
 	wantEvent := issuer.Event{
-		ID: 9, At: fromMillis(1e12 + 8), Type: "grant.created", Grant: issuer.GrantID{15: 9}, ClientID: "shop", Subject: "alice",
+		ID: 9, At: column.Time(1e12 + 8), Type: "grant.created", Grant: issuer.GrantID{15: 9}, ClientID: "shop", Subject: "alice",
 		Actor: "client:shop", Address: "192.0.2.7", Cause: "client_request", Detail: "detail 8",
 	}
 	if got := events[291]; got != wantEvent {

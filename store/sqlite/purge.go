@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -12,9 +13,6 @@ const (
 	// purgeBatch is how many rows one operation looks at, so that whoever
 	// refreshes meanwhile waits no more than some milliseconds.
 	purgeBatch = 100
-	// neverHours is after how long a grant that does not expire is looked at
-	// again, since it may have been revoked or given an expiry.
-	neverHours = 30 * 24
 
 	// dueGrants are rows that may be dead, in an order in which none is met
 	// twice though others are moved meanwhile.
@@ -118,43 +116,24 @@ func sweep(conn *driver.Conn, last due, before time.Time) (looked, deleted int, 
 	var batch []due
 	err = run(conn, dueGrants, func(stmt *driver.Stmt) error {
 		batch = append(batch, due{stmt.ColumnInt64(0), stmt.ColumnInt64(1), issuer.Grant{
-			ExpiresAt: fromMillis(stmt.ColumnInt64(2)), EndsAt: fromMillis(stmt.ColumnInt64(3)),
-			AccessExpiresAt: fromMillis(stmt.ColumnInt64(4)),
+			ExpiresAt: column.Time(stmt.ColumnInt64(2)), EndsAt: column.Time(stmt.ColumnInt64(3)),
+			AccessExpiresAt: column.Time(stmt.ColumnInt64(4)),
 		}})
 		return nil
-	}, unixHour(before), last.hour, last.rowid, purgeBatch)
+	}, column.UnixHour(before), last.hour, last.rowid, purgeBatch)
 	if err != nil {
 		return 0, 0, last, err
 	}
 	for _, d := range batch {
-		if err := run(conn, deleteDead, nil, d.rowid, millis(before)); err != nil {
+		if err := run(conn, deleteDead, nil, d.rowid, column.Millis(before)); err != nil {
 			return 0, 0, last, err
 		}
 		if conn.Changes() == 1 {
 			deleted++
-		} else if err := run(conn, postpone, nil, d.rowid, purgeHour(d.grant, before)); err != nil {
+		} else if err := run(conn, postpone, nil, d.rowid, column.PurgeHour(d.grant, before)); err != nil {
 			return 0, 0, last, err
 		}
 		next = d
 	}
 	return len(batch), deleted, next, nil
 }
-
-// purgeHour is the Unix hour in which a grant can first be dead: neither its
-// code or refresh token nor its access token lives. One that does not expire
-// is looked at again neverHours after now.
-func purgeHour(g issuer.Grant, now time.Time) int64 {
-	end := g.ExpiresAt
-	if end.IsZero() || !g.EndsAt.IsZero() && g.EndsAt.Before(end) {
-		end = g.EndsAt
-	}
-	if end.IsZero() {
-		return unixHour(now) + neverHours
-	}
-	if g.AccessExpiresAt.After(end) {
-		end = g.AccessExpiresAt
-	}
-	return unixHour(end)
-}
-
-func unixHour(t time.Time) int64 { return millis(t) / time.Hour.Milliseconds() }

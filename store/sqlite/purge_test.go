@@ -7,6 +7,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/hook"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -29,7 +30,7 @@ func TestPurgeHour(t *testing.T) {
 		{"in this hour", now, none, none, 1000},
 	} {
 		g := issuer.Grant{ExpiresAt: c.expires, EndsAt: c.ends, AccessExpiresAt: c.access}
-		if got := purgeHour(g, now); got != c.want {
+		if got := column.PurgeHour(g, now); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

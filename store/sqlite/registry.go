@@ -10,6 +10,7 @@ import (
 
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/secret"
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -95,7 +96,7 @@ func list[T any](ctx context.Context, db *DB, t table, after string, limit int) 
 			err := decode(stmt, &document)
 			documents = append(documents, document)
 			return err
-		}, after, capped(limit))
+		}, after, column.Capped(limit))
 	})
 	return documents, err
 }
@@ -130,14 +131,6 @@ func decode(stmt *driver.Stmt, document any) error {
 		return fmt.Errorf("sqlite: damaged document: %w", err)
 	}
 	return nil
-}
-
-// capped is the number of rows that a list gives for a limit.
-func capped(limit int) int {
-	if limit <= 0 {
-		return 100
-	}
-	return min(limit, 1000)
 }
 
 // Keys implements [secret.KeyStore].
@@ -176,8 +169,8 @@ func readKeys(conn *driver.Conn) (records []secret.KeyRecord, err error) {
 		records = append(records, secret.KeyRecord{
 			ID:         uint32(stmt.ColumnInt64(0)),
 			Root:       stmt.ColumnText(1),
-			CreatedAt:  fromMillis(stmt.ColumnInt64(2)),
-			ActiveFrom: fromMillis(stmt.ColumnInt64(3)),
+			CreatedAt:  column.Time(stmt.ColumnInt64(2)),
+			ActiveFrom: column.Time(stmt.ColumnInt64(3)),
 			SealedRSA:  blob(stmt, 4),
 		})
 		return nil
@@ -193,7 +186,7 @@ func (db *DB) AddKey(ctx context.Context, record secret.KeyRecord) error {
 		sealed = record.SealedRSA
 	}
 	return db.writer.do(ctx, func(conn *driver.Conn) error {
-		err := run(conn, query, nil, record.ID, record.Root, millis(record.CreatedAt), millis(record.ActiveFrom), sealed)
+		err := run(conn, query, nil, record.ID, record.Root, column.Millis(record.CreatedAt), column.Millis(record.ActiveFrom), sealed)
 		if err == nil && conn.Changes() == 0 {
 			return secret.ErrKeyExists
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/evergrant/evergrant/store/column"
 	driver "zombiezen.com/go/sqlite"
 )
 
@@ -56,10 +57,10 @@ func (db *DB) Restored(ctx context.Context, now time.Time) ([]string, error) {
 			return err
 		}
 		if made != 0 {
-			if err := run(conn, extendIdle, nil, made, max(0, millis(now)-made)); err != nil {
+			if err := run(conn, extendIdle, nil, made, max(0, column.Millis(now)-made)); err != nil {
 				return err
 			}
-			if err := run(conn, redeemCodes, nil, made, now.Add(revokedFor)); err != nil {
+			if err := run(conn, redeemCodes, nil, made, now.Add(column.RevokedFor)); err != nil {
 				return err
 			}
 		}
