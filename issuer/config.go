@@ -34,6 +34,10 @@ type Config struct {
 	// DraftExpiryNames adds refresh_token_timeout and authorization_expires_in
 	// (draft-ietf-oauth-refresh-token-expiration) to token answers.
 	DraftExpiryNames bool
+	// ClockSkew is how far the clocks of servers that share the Store may differ: 0
+	// where there is one. A retry window stays open for as much longer, so that
+	// no client is taken for a thief because two clocks measured it.
+	ClockSkew time.Duration
 	// EventRetention is how long events are kept: 90 days.
 	EventRetention time.Duration
 

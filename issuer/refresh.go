@@ -87,7 +87,7 @@ func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, re
 			return row, "", s.refuseGrant(ctx, req, row, CauseOtherClient)
 		case cause != "":
 			return row, "", s.refuseGrant(ctx, req, row, cause)
-		case c.policy.reused(row, ref, now):
+		case s.reused(c, row, ref, now):
 			return row, "", s.convict(ctx, req, row, ref)
 		case row.Generation > ref.generation:
 			if err := s.cfg.Store.Retried(ctx, row.ID); err != nil {
@@ -121,9 +121,11 @@ func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, re
 // reused reports whether a token is older than the row, and not just the
 // previous one within the retry window, which still gets the answer of the
 // current generation. The window has closed when the row has gone on, since
-// only the successor's use makes it go on.
-func (p Policy) reused(row Grant, ref tokenRef, now time.Time) bool {
-	retry := row.Generation == ref.generation+1 && p.RetryWindow > 0 && now.Sub(row.RotatedAt) <= time.Duration(p.RetryWindow)
+// only the successor's use makes it go on. A window of 0 has no length that
+// clocks could disagree about.
+func (s *Server) reused(c *registered, row Grant, ref tokenRef, now time.Time) bool {
+	window := time.Duration(c.policy.RetryWindow)
+	retry := row.Generation == ref.generation+1 && window > 0 && now.Sub(row.RotatedAt) <= window+s.cfg.ClockSkew
 	return row.Generation > ref.generation && !retry
 }
 
@@ -193,7 +195,7 @@ func (s *Server) checkGrantScope(ctx context.Context, c *registered, ref tokenRe
 		return unknownGrant(err)
 	}
 	now := s.cfg.now()
-	good := grant.ClientID == c.ID && grant.Live(now) && !c.policy.reused(grant, ref, now)
+	good := grant.ClientID == c.ID && grant.Live(now) && !s.reused(c, grant, ref, now)
 	if good && !grant.Scope.Covers(asked) {
 		return refuse(CauseScopeExceeded)
 	}
