@@ -179,9 +179,14 @@ func (s *Server) openJWT(token string) (accessClaims, error) {
 	return claims, nil
 }
 
-// signerOf finds the signing key with a kid.
+// signerOf finds the signing key with a kid. The one after the newest may have
+// been made at another server a moment ago, to be used at once: it is derived.
 func (s *Server) signerOf(kid string) (*secret.Key, *secret.Signer) {
-	for _, key := range s.cfg.Keys.Keys() {
+	keys := s.cfg.Keys.Keys()
+	if next, err := s.cfg.Keys.Key(keys[len(keys)-1].ID + 1); err == nil {
+		keys = append(keys, next)
+	}
+	for _, key := range keys {
 		for _, signer := range key.Signers() {
 			if signer.KeyID == kid {
 				return key, signer

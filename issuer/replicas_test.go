@@ -134,3 +134,28 @@ func TestLifetimesBesideClocks(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyOfAnotherReplica lets a server make a key that is used at once: its
+// tokens hold at the other one before that has heard of it.
+func TestKeyOfAnotherReplica(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []issuer.Policy{
+		{Format: issuer.FormatJWT, SigningAlg: secret.ES256}, {Format: issuer.FormatJWT, SigningAlg: secret.EdDSA}, {Format: issuer.FormatOpaque},
+	} {
+		t.Run(string(policy.Format)+" "+string(policy.SigningAlg), func(t *testing.T) {
+			e, on := replicas(t, policy)
+			as := e.variant("variant", policy)
+			on(0)
+			tokens := e.login(as)
+			_, err := e.ring.Rotate(e.ctx(), 0, false)
+			e.must(err)
+			next := e.refreshed(as, tokens.RefreshToken)
+			on(1)
+			e.wantAlive("the access token", next.AccessToken)
+			if again := e.refreshed(as, tokens.RefreshToken); again.AccessToken != next.AccessToken {
+				t.Error("a retry has another access token")
+			}
+			e.refreshed(as, next.RefreshToken)
+		})
+	}
+}
