@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/evergrant/evergrant"
+	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/secret"
 	"github.com/spf13/cobra"
 )
 
@@ -47,6 +52,55 @@ func (in *invocation) backupCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "replace FILE if it exists")
 	return in.administration(cmd)
 }
+
+// withoutBackup answers the operator who asks for a copy of PostgreSQL with what
+// makes one: its own tools do that better, and to wherever the database is.
+// Whoever else asks is the API's to refuse.
+func (c *config) withoutBackup(api http.Handler, operator secret.Text) http.Handler {
+	if c.Database.IsZero() {
+		return api
+	}
+	answer, err := json.Marshal(evergrant.Problem{
+		Type: "about:blank", Title: http.StatusText(http.StatusNotImplemented), Status: http.StatusNotImplemented,
+		Detail: "this server keeps its data in PostgreSQL (" + c.Database.String() + "), which is backed up with its own tools",
+		Next:   "`" + c.Database.dump("FILE") + "` writes a copy while the servers run; docs/POSTGRES.md says how to restore it",
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := oauth.BearerToken(r.Header.Get("Authorization"))
+		if err != nil || r.URL.Path != "/v1/backup" || r.Method != http.MethodGet || operator.Empty() || !operator.Equal(token) {
+			api.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusNotImplemented)
+		w.Write(answer)
+	})
+}
+
+// dump is the command that copies the database to a file. The password is for
+// PGPASSWORD or ~/.pgpass.
+func (a databaseAddress) dump(file string) string {
+	return "pg_dump --format=custom --file=" + file + " " + a.flags()
+}
+
+// flags name the database to PostgreSQL's programs.
+func (a databaseAddress) flags() string {
+	return shellWords("--host="+strings.Join(a.Hosts, ","), "--port="+strings.Join(a.Ports, ","), "--username="+a.User, "--dbname="+a.Database)
+}
+
+// shellWords quotes words for a shell where they need it.
+func shellWords(words ...string) string {
+	for i, word := range words {
+		if strings.ContainsFunc(word, func(c rune) bool { return !strings.ContainsRune(plain, c) }) {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// plain are the characters that no shell takes for its own.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=.,/:@%+"
 
 // backup writes to a file beside the target, which takes the target's name when
 // it is complete and durable: whatever breaks off leaves the target as it was.

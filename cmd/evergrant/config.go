@@ -24,16 +24,17 @@ const (
 // config is what the configuration file, the environment and the flags of
 // serve come to. It prints and marshals without its secrets.
 type config struct {
-	Listen         string       `json:"listen"`
-	PublicURL      string       `json:"public_url"` // empty: made of the address that is listened on
-	DataDir        string       `json:"data_dir"`
-	BehindProxy    bool         `json:"behind_proxy"`
-	TLS            tlsFiles     `json:"tls,omitzero"`
-	RootKey        secret.Text  `json:"root_key,omitzero"`
-	RootKeyFile    string       `json:"root_key_file,omitempty"`
-	RootKeyCommand string       `json:"-"` // may show a secret
-	Issuer         issuerConfig `json:"issuer"`
-	Keeper         keeperConfig `json:"keeper"`
+	Listen         string          `json:"listen"`
+	PublicURL      string          `json:"public_url"` // empty: made of the address that is listened on
+	DataDir        string          `json:"data_dir"`
+	Database       databaseAddress `json:"database,omitzero"` // PostgreSQL; zero: SQLite in the data directory
+	BehindProxy    bool            `json:"behind_proxy"`
+	TLS            tlsFiles        `json:"tls,omitzero"`
+	RootKey        secret.Text     `json:"root_key,omitzero"`
+	RootKeyFile    string          `json:"root_key_file,omitempty"`
+	RootKeyCommand string          `json:"-"` // may show a secret
+	Issuer         issuerConfig    `json:"issuer"`
+	Keeper         keeperConfig    `json:"keeper"`
 
 	only     string            // part of the server that runs alone, by a flag
 	file     string            // name in messages
@@ -124,7 +125,7 @@ func parseConfig(name string, data []byte, env func(string) (string, bool)) (c *
 			"key_file":  r.nonempty(&c.TLS.KeyFile),
 			"acme":      r.notYet("certificates by ACME are"),
 		}),
-		"database":         r.database,
+		"database":         r.database(&c.Database),
 		"root_key":         r.secretText(&c.RootKey),
 		"root_key_file":    r.text(&c.RootKeyFile),
 		"root_key_command": r.text(&c.RootKeyCommand),
@@ -145,10 +146,23 @@ func (r *reader) nonempty(dst *string) field {
 	}
 }
 
-func (r *reader) database(path string, n ast.Node) {
-	var url string
-	if r.text(&url)(path, n); url != "" {
-		r.bad(n, `other databases than the embedded SQLite are not in this version yet; set database to "" or delete the key`)
+// database reads where the database is. What the text says is told to nobody
+// before its password is out of it.
+func (r *reader) database(dst *databaseAddress) field {
+	return func(path string, n ast.Node) {
+		var url secret.Text
+		before, inClear := len(r.problems), r.inClear
+		r.secretText(&url)(path, n)
+		if len(r.problems) > before || url.Empty() {
+			return
+		}
+		read, err := parseDatabase(url)
+		if err != nil {
+			r.bad(n, "%v; %s", err, nextDatabase)
+		}
+		if *dst = read; !read.withPassword {
+			r.inClear = inClear
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,7 @@ func (c *config) check(env func(string) (string, bool)) problems {
 	host := c.checkListen(bad)
 	c.checkPublicURL(host, bad)
 	c.checkTLS(bad)
+	c.checkDatabase()
 	c.checkRootKey(env, bad)
 	exposed := !loopback(host) || (c.PublicURL != "" && !loopback(hostOf(c.PublicURL)))
 	c.checkClients(exposed, bad)
@@ -91,6 +93,18 @@ func (c *config) checkTLS(bad func(path, text string)) {
 		if _, err := tls.LoadX509KeyPair(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
 			bad("tls", "the certificate cannot be used: "+err.Error()+"; name a certificate and its private key, both in PEM")
 		}
+	}
+}
+
+// checkDatabase warns of a database across the network without TLS, and of
+// servers on it that would refuse each other's tokens.
+func (c *config) checkDatabase() {
+	if !c.Database.IsZero() && c.PublicURL == "" {
+		c.warn(c.placeOf("database"), "servers on one database need the same public_url, which is the issuer of all tokens; set it before a second server is started")
+	}
+	remote := slices.ContainsFunc(c.Database.Hosts, func(host string) bool { return !loopback(host) && !strings.HasPrefix(host, "/") })
+	if remote && !c.Database.Encrypted {
+		c.warn(c.placeOf("database"), "what the database is told may cross the network in clear; add sslmode=verify-full to its connection string, and sslrootcert where its certificate needs one")
 	}
 }
 

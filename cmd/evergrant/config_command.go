@@ -58,6 +58,7 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  https", map[bool]string{true: c.TLS.CertFile, false: "no"}[c.TLS != (tlsFiles{})]},
 		{"  behind a proxy", map[bool]string{true: "yes: addresses are taken from its headers", false: "no"}[c.BehindProxy]},
 		{"  data directory", c.DataDir},
+		{"  database", c.place()},
 		{"  root key", c.rootKeySource(env)},
 		{"  scopes", orText(strings.Join(slices.Sorted(maps.Keys(c.Issuer.Scopes)), " "), "none")},
 		{"  clients", counted(len(c.Issuer.Clients), func(i int) string { return c.Issuer.Clients[i].ID })},

@@ -194,8 +194,8 @@ func TestConfigRefused(t *testing.T) {
 			"FILE:2: grant_lifetime: the value of ${HUSH} is not valid; write a duration such as 14d, 1h or 60s"}},
 		{"bad list item in a variable", "issuer:\n  clients:\n    - id: a\n      redirect_uris:\n        - ${HUSH}", []string{
 			"FILE:5: the value of ${HUSH} is not valid; change or delete it"}},
-		{"database", "\ndatabase: postgres://u:p@h/d", []string{
-			`FILE:2: other databases than the embedded SQLite are not in this version yet; set database to "" or delete the key`}},
+		{"database", "\ndatabase: mysql://ann:hush@h/d", []string{
+			`FILE:2: database is neither a URL that begins with postgres:// nor a connection string of PostgreSQL; write for example "postgres://evergrant:${PASSWORD}@db.example.com/evergrant", with %2F for a / in the password, or delete the key for the embedded SQLite`}},
 		{"profile", "issuer: {profile: fos}", []string{"FILE:1: profile fos is not in this version yet; write standard"}},
 		{"profile bshaffer", "issuer: {profile: bshaffer}", []string{"FILE:1: profile bshaffer is not in this version yet; write standard"}},
 		{"profile eventix", "issuer: {profile: eventix}", []string{"FILE:1: profile eventix is not in this version yet; write standard"}},

@@ -50,7 +50,7 @@ func TestDocumentedConfiguration(t *testing.T) {
 		}
 		return "value-of-" + name, true
 	}
-	for document, samples := range map[string]int{"CONFIGURATION.md": 2, "KEEPER.md": 2} {
+	for document, samples := range map[string]int{"CONFIGURATION.md": 2, "KEEPER.md": 2, "POSTGRES.md": 2} {
 		found := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readDoc(t, document), -1)
 		if len(found) != samples {
 			t.Errorf("docs/%s has %d samples, want %d", document, len(found), samples)

@@ -30,7 +30,7 @@ func lockDataDir(dir string) (*os.File, error) {
 	switch err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		file.Close()
-		return nil, &failure{what: "another process uses the data directory " + dir, next: "stop the server that runs there, or name another directory with --data"}
+		return nil, &failure{what: "another process uses the data directory " + dir, next: "stop the server that runs there, or name another directory with --data: each server on this machine needs one of its own"}
 	case err != nil:
 		file.Close()
 		return nil, fmt.Errorf("lock of data directory %s: %w", dir, err)

@@ -21,9 +21,9 @@ type process struct {
 
 // startProcess runs `evergrant serve` in a process of its own, which is ended
 // with the test.
-func startProcess(t *testing.T, dir, config string) *process {
+func startProcess(t *testing.T, dir, config string, args ...string) *process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "serve", "--data", dir, "--listen", "127.0.0.1:0", "--config", writeConfig(t, config))
+	cmd := exec.Command(os.Args[0], append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--config", writeConfig(t, config)}, args...)...)
 	cmd.Env = append(os.Environ(), "EVERGRANT_TEST_PROCESS=1")
 	stderr := &record{}
 	cmd.Stderr = stderr

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant"
+	"github.com/evergrant/evergrant/internal/pgtest"
 )
 
 // running is a server in this process, with its data directory.
@@ -193,7 +194,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EVERGRANT_TEST_PROCESS") != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 func TestUsage(t *testing.T) {

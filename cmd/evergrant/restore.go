@@ -27,14 +27,26 @@ const (
 func (in *invocation) restoreCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "restore FILE", Args: exactly(1),
+		Use: "restore FILE", Args: cobra.ArbitraryArgs,
 		Short: "Puts a backup in place of the database of a stopped server, and lists what that loses",
+		Long: "Puts a backup in place of the database of a stopped server, and lists what that loses.\n\n" +
+			"With PostgreSQL there is no FILE: pg_restore, or whatever else brought an older state back, comes first, and this prepares what it left.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadConfig(file, overrides{dataDir: in.data}, in.env)
 			if err != nil {
 				return err
 			}
-			report, err := in.restore(cmd.Context(), c, args[0])
+			var report *restoreReport
+			switch {
+			case c.Database.IsZero() && len(args) != 1:
+				return exactly(1)(cmd, args)
+			case c.Database.IsZero():
+				report, err = in.restore(cmd.Context(), c, args[0])
+			case len(args) > 0:
+				return usage(cmd, "with PostgreSQL there is no FILE: put the copy in place with pg_restore, then run this without one")
+			default:
+				report, err = in.restorePostgres(cmd.Context(), c)
+			}
 			if err != nil {
 				return err
 			}
@@ -57,10 +69,7 @@ func (in *invocation) restore(ctx context.Context, c *config, backup string) (*r
 	if _, err := finishRestore(c.DataDir, in.now()); err != nil {
 		return nil, err
 	}
-	root, err := c.findRoot(ctx, in.env, in.stderr)
-	if errors.Is(err, os.ErrNotExist) {
-		err = c.missingRoot()
-	}
+	root, err := c.needRoot(ctx, in.env, in.stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -111,18 +120,20 @@ func prepareRestore(ctx context.Context, c *config, root secret.Root, now time.T
 	if err != nil {
 		return nil, err
 	}
-	report, err = compare(ctx, filepath.Join(c.DataDir, databaseName), copied, now)
+	report, err = compare(ctx, c.sqlitePath(), copied, now)
 	if err != nil {
 		return nil, err
 	}
-	if report.InDoubt, err = c.doubts(ctx, copied, doubts, now); err != nil {
+	if report.InDoubt, err = c.doubts(ctx, copied.Keeper(), doubts, now); err != nil {
 		return nil, err
 	}
-	return report, copied.Record(ctx, issuer.Event{
-		At: now, Type: issuer.EventRestored, Actor: "operator", Cause: issuer.CauseRestore,
-		Detail: fmt.Sprintf("%d grants and %d connections made since the backup were lost, %d revocations were applied again, %d connections are in doubt",
-			len(report.Lost), len(report.LostConnections), len(report.Revoked), len(report.InDoubt)),
-	})
+	return report, copied.Record(ctx, restoredEvent(now, fmt.Sprintf(
+		"%d grants and %d connections made since the backup were lost, %d revocations were applied again, %d connections are in doubt",
+		len(report.Lost), len(report.LostConnections), len(report.Revoked), len(report.InDoubt))))
+}
+
+func restoredEvent(now time.Time, detail string) issuer.Event {
+	return issuer.Event{At: now, Type: issuer.EventRestored, Actor: "operator", Cause: issuer.CauseRestore, Detail: detail}
 }
 
 // checkRoot refuses a backup whose tokens the root key cannot verify.

@@ -9,7 +9,6 @@ import (
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 // doubtful is a restored connection whose refresh token may have been spent
@@ -25,10 +24,10 @@ type doubtful struct {
 }
 
 // doubts says what to do about each connection in doubt.
-func (c *config) doubts(ctx context.Context, copied *sqlite.DB, ids []string, now time.Time) ([]doubtful, error) {
+func (c *config) doubts(ctx context.Context, copied connections, ids []string, now time.Time) ([]doubtful, error) {
 	all := []doubtful{}
 	for _, id := range ids {
-		connection, err := copied.Keeper().Connection(ctx, id)
+		connection, err := copied.Connection(ctx, id)
 		if errors.Is(err, keeper.ErrNotFound) {
 			continue // deleted again
 		}
@@ -78,7 +77,7 @@ func (c *config) repair(connection keeper.Connection, now time.Time) (itself boo
 // connections goes through those of both databases. What was deleted since the
 // backup is deleted again: its owner may have asked for that.
 func (r *restoration) connections(ctx context.Context) error {
-	err := eachConnection(ctx, r.current, func(c keeper.Connection) error {
+	err := eachConnection(ctx, r.current.Keeper(), func(c keeper.Connection) error {
 		old, err := r.copied.Keeper().Connection(ctx, c.ID)
 		switch {
 		case errors.Is(err, keeper.ErrNotFound):
@@ -94,7 +93,7 @@ func (r *restoration) connections(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return eachConnection(ctx, r.copied, func(old keeper.Connection) error {
+	return eachConnection(ctx, r.copied.Keeper(), func(old keeper.Connection) error {
 		if _, err := r.current.Keeper().Connection(ctx, old.ID); !errors.Is(err, keeper.ErrNotFound) {
 			return err
 		}
@@ -125,10 +124,10 @@ func (r *restoration) deleteAgain(ctx context.Context, old keeper.Connection) er
 }
 
 // eachConnection goes through all connections of a database.
-func eachConnection(ctx context.Context, db *sqlite.DB, do func(keeper.Connection) error) error {
+func eachConnection(ctx context.Context, db keeper.Lists, do func(keeper.Connection) error) error {
 	filter := keeper.Filter{Limit: 1000}
 	for {
-		page, err := db.Keeper().Connections(ctx, filter)
+		page, err := db.Connections(ctx, filter)
 		if err != nil || len(page) == 0 {
 			return err
 		}

@@ -41,31 +41,50 @@ func (c *config) findRoot(ctx context.Context, env func(string) (string, bool), 
 	return readRoot(filepath.Join(c.DataDir, rootKeyName))
 }
 
-// findOrMakeRoot is findRoot, and makes the default file where there is no
-// database yet: a new root key beside an old database could not verify any of
-// its tokens.
-func (c *config) findOrMakeRoot(ctx context.Context, env func(string) (string, bool), stderr io.Writer) (secret.Root, error) {
+// needRoot is findRoot where a root key must be there.
+func (c *config) needRoot(ctx context.Context, env func(string) (string, bool), stderr io.Writer) (secret.Root, error) {
 	root, err := c.findRoot(ctx, env, stderr)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = c.missingRoot()
+	}
+	return root, err
+}
+
+// findOrMakeRoot is findRoot, and makes the default file where the database has
+// no keys yet: a new root key beside an old database could not verify any of its
+// tokens. It names the file that it made.
+func (c *config) findOrMakeRoot(ctx context.Context, env func(string) (string, bool), stderr io.Writer, keys []secret.KeyRecord) (root secret.Root, made string, err error) {
+	root, err = c.findRoot(ctx, env, stderr)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return root, err
+		return root, "", err
 	}
-	used, err := hasContent(filepath.Join(c.DataDir, databaseName))
-	if err != nil {
-		return root, err
+	if len(keys) > 0 {
+		return root, "", c.missingRoot()
 	}
-	if used {
-		return root, c.missingRoot()
-	}
-	root = secret.NewRoot()
-	return root, createFile(filepath.Join(c.DataDir, rootKeyName), root.Base64()+"\n")
+	root, made = secret.NewRoot(), filepath.Join(c.DataDir, rootKeyName)
+	return root, made, createFile(made, root.Base64()+"\n")
 }
 
 func (c *config) missingRoot() error {
 	path := filepath.Join(c.DataDir, rootKeyName)
-	return &failure{
+	f := &failure{
 		what: "the root key is missing: there is no " + path,
 		next: "put the root key that the database was made with into that file, or give it with root_key_file or " + rootKeyEnv + "; without it none of its tokens can be verified. Nothing was changed",
 	}
+	if !c.Database.IsZero() {
+		f.next = "other servers use " + c.Database.String() + " already: give this one the same root key, as that file, or with root_key_file or " + rootKeyEnv + ". Nothing was changed"
+	}
+	return f
+}
+
+// wrongRoot refuses a root key that the keys in the database are not derived
+// from.
+func (c *config) wrongRoot() error {
+	next := "give the root key that " + c.place() + " was made with; nothing was changed"
+	if !c.Database.IsZero() {
+		next = "all servers on one database need the same root key: give this one that of the server that was started first; nothing was changed"
+	}
+	return &failure{what: secret.ErrWrongRoot.Error(), next: next}
 }
 
 func parseRoot(text []byte, source string) (secret.Root, error) {

@@ -87,6 +87,10 @@ func (in *invocation) tune() {
 func (in *invocation) greet(ctx context.Context, s *server) error {
 	lines := [][2]string{{"evergrant is ready at", s.url}, {"its data is in", s.dataDir}}
 	told := map[string]string{"issuer": s.url, "data_dir": s.dataDir}
+	if s.database != "" {
+		lines[1] = [2]string{"its database is", s.database}
+		told["database"] = s.database
+	}
 	if s.keeper != nil {
 		kept, err := s.kept(ctx)
 		if err != nil {

@@ -23,7 +23,6 @@ import (
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -43,9 +42,10 @@ const (
 type server struct {
 	url      string // issuer identifier
 	dataDir  string
+	database string // where PostgreSQL is; "" for SQLite in the data directory
 	log      *slog.Logger
 	admin    *issuer.Admin
-	store    *sqlite.DB
+	store    database
 	issuer   *issuer.Server
 	only     string // part that is run alone: issuer or keeper; "" for both
 	stopping chan struct{}
@@ -62,7 +62,7 @@ type server struct {
 // not answer before run. The root key is found, and compared with the database,
 // before anything is written to the database.
 func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log *slog.Logger) (s *server, err error) {
-	s = &server{dataDir: c.DataDir, log: log, only: c.only, stopping: make(chan struct{})}
+	s = &server{dataDir: c.DataDir, database: c.Database.String(), log: log, only: c.only, stopping: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -79,31 +79,14 @@ func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log
 	if err := s.listen(c); err != nil {
 		return s, err
 	}
-	if replaced, err := finishRestore(c.DataDir, p.now()); err != nil {
-		return s, err
-	} else if replaced != "" {
-		log.Warn("a restore that was broken off is finished", "replaced", replaced)
+	if c.Database.IsZero() {
+		if replaced, err := finishRestore(c.DataDir, p.now()); err != nil {
+			return s, err
+		} else if replaced != "" {
+			log.Warn("a restore that was broken off is finished", "replaced", replaced)
+		}
 	}
-	root, err := c.findOrMakeRoot(ctx, p.env, stderr)
-	if err != nil {
-		return s, err
-	}
-	path := filepath.Join(c.DataDir, databaseName)
-	unusable := func(err error) error {
-		return &failure{what: err.Error(), next: "see docs/CONFIGURATION.md for data_dir; `evergrant restore` puts a backup in place of a damaged database"}
-	}
-	records, err := sqlite.KeysIn(path)
-	if err != nil {
-		return s, unusable(err)
-	}
-	if !root.Made(records) {
-		return s, &failure{what: secret.ErrWrongRoot.Error(), next: "give the root key that " + path + " was made with; nothing was changed"}
-	}
-	if s.store, err = sqlite.Open(ctx, path, sqlite.Options{Log: log}); err != nil {
-		return s, unusable(err)
-	}
-	s.closers = append(s.closers, s.store.Close)
-	keys, err := secret.OpenRing(ctx, root, s.store, p.now, c.usesRS256())
+	keys, err := s.openDatabase(ctx, c, p, stderr)
 	if err != nil {
 		return s, err
 	}
@@ -112,6 +95,38 @@ func openServer(ctx context.Context, c *config, p program, stderr io.Writer, log
 		return s, err
 	}
 	return s, s.wire(c, p, keys, token)
+}
+
+// openDatabase finds the root key, or makes it at the first start of all, and
+// opens the database with it. A root key that was made for a database in which
+// another process was faster is worth nothing, and is taken away again.
+func (s *server) openDatabase(ctx context.Context, c *config, p program, stderr io.Writer) (*secret.Ring, error) {
+	records, err := c.keysIn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.notMoved(records); err != nil {
+		return nil, err
+	}
+	root, made, err := c.findOrMakeRoot(ctx, p.env, stderr, records)
+	if err != nil {
+		return nil, err
+	}
+	if !root.Made(records) {
+		return nil, c.wrongRoot()
+	}
+	if s.store, err = c.openDatabase(ctx, s.log); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.store.Close)
+	keys, err := secret.OpenRing(ctx, root, s.store, p.now, c.usesRS256())
+	if errors.Is(err, secret.ErrWrongRoot) {
+		err = c.wrongRoot()
+		if made != "" {
+			err = errors.Join(err, os.Remove(made))
+		}
+	}
+	return keys, err
 }
 
 // listen comes before everything that needs the URL, which has the port in it.
@@ -158,8 +173,8 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 	s.issuer, err = issuer.New(issuer.Config{
 		Issuer: s.url, Store: s.store, Keys: keys,
 		Policy: c.Issuer.Policy, Scopes: c.Issuer.Scopes, Reserved: web.Scopes(), DraftExpiryNames: c.Issuer.DraftExpiryNames,
-		EventRetention: time.Duration(c.Issuer.EventRetention),
-		AskOwner:       pages.Ask, ErrorPage: pages.Error, Address: address, Metrics: metrics, Log: s.log, Now: p.now,
+		EventRetention: time.Duration(c.Issuer.EventRetention), ClockSkew: c.clockSkew(),
+		AskOwner: pages.Ask, ErrorPage: pages.Error, Address: address, Metrics: metrics, Log: s.log, Now: p.now,
 	})
 	if err != nil {
 		return err
@@ -173,7 +188,7 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 		if err := s.openKeeper(c, p, keys, metrics); err != nil {
 			return err
 		}
-		api.Keeper, api.Providers, api.Connections, api.Events = s.keeper, s.providers, s.store.Keeper(), s.store.Keeper()
+		api.Keeper, api.Providers, api.Connections, api.Events = s.keeper, s.providers, s.store.connections(), s.store.connections()
 	}
 	if err := s.openHooks(c, p); err != nil {
 		return err
@@ -187,7 +202,7 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 		return err
 	}
 	site := web.SiteConfig{
-		Issuer: s.issuer, Pages: pages, Ready: s.store.Ready, API: web.NewAPI(api), Connect: connect, Console: console,
+		Issuer: s.issuer, Pages: pages, Ready: s.store.Ready, API: c.withoutBackup(web.NewAPI(api), token), Connect: connect, Console: console,
 		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
 		Address: address, Log: s.log, Now: p.now,
 	}

@@ -45,7 +45,7 @@ func (s *server) openKeeper(c *config, p program, keys *secret.Ring, metrics pro
 	}
 	var err error
 	s.keeper, err = keeper.New(keeper.Config{
-		Store: s.store.Keeper(), Keys: keys, Providers: s.providers, RefreshAhead: time.Duration(c.Keeper.RefreshAhead),
+		Store: s.store.connections(), Keys: keys, Providers: s.providers, RefreshAhead: time.Duration(c.Keeper.RefreshAhead),
 		Spool: spool, Metrics: metrics, Log: s.log, Now: p.now,
 	})
 	return err
@@ -63,7 +63,7 @@ func (s *server) openHooks(c *config, p program) (err error) {
 
 // kept says what the keeper keeps.
 func (s *server) kept(ctx context.Context) (string, error) {
-	counts, err := s.store.Keeper().Counts(ctx)
+	counts, err := s.store.connections().Counts(ctx)
 	if err != nil {
 		return "", err
 	}
