@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -23,35 +24,72 @@ const modulePath = "github.com/evergrant/evergrant"
 // field is everything that the measurements share.
 type field struct {
 	dir           string // temporary, removed at the end
-	cores         cores
+	cores         bench.Cores
 	options       options
 	progress      io.Writer
 	credentials   credentials
+	database      string // PostgreSQL's version, "" where none is needed
 	server, peers string // programs
+	hydra         string
+	absent        map[string]string // why a target cannot run, by its server and store
 }
 
-// prepare makes credentials and builds the programs that the targets need.
+// prepare makes credentials and builds the programs that the targets need. What
+// others own and is not to be had is noted, and shown in place of figures.
 func (f *field) prepare(ctx context.Context, chosen []target) error {
 	f.credentials = credentials{clientSecret: randomText(), password: randomText()}
-	f.server, f.peers = f.options.server, f.options.peers
+	f.server, f.peers, f.hydra = f.options.server, f.options.peers, f.options.hydra
+	f.absent = map[string]string{}
 	root, err := f.output(ctx, ".", "go", "list", "-m", "-f", "{{.Dir}}", modulePath)
 	if err != nil {
 		return fmt.Errorf("run this inside a copy of the module %s: %w", modulePath, err)
 	}
-	needs := func(ours bool) bool {
-		return slices.ContainsFunc(chosen, func(t target) bool { return t.ours() == ours })
-	}
-	if f.server == "" && needs(true) {
+	needs := func(which func(target) bool) bool { return slices.ContainsFunc(chosen, which) }
+	if f.server == "" && needs(target.ours) {
 		f.server = filepath.Join(f.dir, "evergrant")
 		if err := f.build(ctx, root, "./cmd/evergrant", f.server); err != nil {
 			return err
 		}
 	}
-	if f.peers == "" && needs(false) {
+	if f.peers == "" && needs(func(t target) bool { return !t.ours() && !t.postgres }) {
 		f.peers = filepath.Join(f.dir, "peers")
-		return f.build(ctx, filepath.Join(root, "bench", "peers"), ".", f.peers)
+		if err := f.build(ctx, filepath.Join(root, "bench", "peers"), ".", f.peers); err != nil {
+			return err
+		}
+	}
+	if needs(func(t target) bool { return t.postgres }) {
+		f.prepareShared(ctx, chosen)
 	}
 	return nil
+}
+
+// prepareShared finds PostgreSQL, and builds Hydra.
+func (f *field) prepareShared(ctx context.Context, chosen []target) {
+	var err error
+	if f.database, err = bench.PostgresVersion(ctx); err != nil {
+		for _, t := range chosen {
+			if t.postgres {
+				f.absent[t.Peer+t.Store] = err.Error()
+			}
+		}
+		return
+	}
+	if i := slices.IndexFunc(chosen, func(t target) bool { return t.Peer == hydra }); i >= 0 && f.hydra == "" {
+		f.hydra = filepath.Join(f.dir, "hydra")
+		if err := f.buildHydra(ctx, f.hydra); err != nil {
+			f.absent[hydra+chosen[i].Store] = "it could not be built: " + err.Error()
+		}
+	}
+}
+
+// makeDir makes a temporary directory that everybody may pass through: where this
+// process is root, PostgreSQL's user has one within.
+func makeDir(parent, pattern string) (string, error) {
+	dir, err := os.MkdirTemp(parent, pattern)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711)
 }
 
 func (f *field) build(ctx context.Context, dir, from, to string) error {
@@ -60,19 +98,21 @@ func (f *field) build(ctx context.Context, dir, from, to string) error {
 	return err
 }
 
-// output runs a program of the tool chain on all cores and answers the one
-// line that it prints.
+// output runs a program that ends by itself on all cores and answers what it
+// prints.
 func (f *field) output(ctx context.Context, dir string, argv ...string) (string, error) {
-	argv = f.cores.onAllCores(argv...)
+	argv = f.cores.OnAllCores(argv...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "GOMAXPROCS=")
 	}), "CGO_ENABLED=0")
-	cmd.Stderr = f.progress
+	var said bytes.Buffer
+	cmd.Stderr = io.MultiWriter(f.progress, &said)
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+		last := strings.TrimSpace(said.String())
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, last[strings.LastIndexByte(last, '\n')+1:])
 	}
 	return strings.TrimSpace(string(out)), nil
 }
@@ -112,7 +152,17 @@ func (f *field) measureAll(ctx context.Context, chosen []target) (bench.Report, 
 	}
 	largest := slices.Max(f.options.clients)
 	for _, r := range rounds(f.options.clients) {
-		taking := slices.DeleteFunc(slices.Clone(chosen), func(t target) bool { return !slices.Contains(t.modes, r.mode) })
+		var taking []target
+		for _, t := range chosen {
+			why, absent := f.absent[t.Peer+t.Store]
+			switch {
+			case !t.takes(r, largest):
+			case absent:
+				report.Rows = append(report.Rows, bench.Row{Cell: r.cell(t), Absent: why})
+			default:
+				taking = append(taking, t)
+			}
+		}
 		samples, err := f.takeTurns(ctx, taking, r)
 		if err != nil {
 			return report, err
@@ -149,17 +199,19 @@ func (r round) cell(t target) bench.Cell {
 	return bench.Cell{Subject: t.Subject, Mode: r.mode, Clients: r.clients}
 }
 
-// compare sets ours against the fastest peer in memory.
+// compare sets ours against the fastest peer in memory, and ours on PostgreSQL
+// against the one peer there as well.
 func compare(taking []target, r round, samples [][]bench.Sample) []bench.Ratio {
-	const fastest = "go-oauth2"
-	peer := slices.IndexFunc(taking, func(t target) bool { return t.Peer == fastest })
-	if peer < 0 {
-		return nil
-	}
 	var ratios []bench.Ratio
-	for i, t := range taking {
-		if t.ours() {
-			ratios = append(ratios, bench.Compare(r.cell(t), samples[i], fastest, samples[peer]))
+	for _, versus := range []string{"go-oauth2", hydra} {
+		peer := slices.IndexFunc(taking, func(t target) bool { return t.Peer == versus })
+		if peer < 0 {
+			continue
+		}
+		for i, t := range taking {
+			if t.ours() && (t.postgres || versus != hydra) {
+				ratios = append(ratios, bench.Compare(r.cell(t), samples[i], versus, samples[peer]))
+			}
 		}
 	}
 	return ratios
@@ -167,8 +219,8 @@ func compare(taking []target, r round, samples [][]bench.Sample) []bench.Ratio {
 
 func (f *field) machine() bench.Machine {
 	return bench.Machine{
-		Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(),
-		Cores: f.cores.count, Pinned: f.cores.pinned,
+		Go: runtime.Version(), Database: f.database, System: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(),
+		Cores: f.cores.Count, Pinned: f.cores.Pinned,
 		Seconds: f.options.seconds, Warmup: f.options.warmup, Repeat: f.options.repeat,
 	}
 }

@@ -9,7 +9,8 @@
 // tokens over HTTP, warms it up, loads it, and stops it. Where taskset and two
 // cores exist, servers are pinned to core 0 and the generator to core 1.
 // Refreshes are measured for every number of clients, introspection and
-// client_credentials for the middle one. The servers take turns within each
+// client_credentials for the middle one. Servers on PostgreSQL have a fresh one
+// each, on the same core, and are measured with the greatest number of clients. The servers take turns within each
 // repetition, so that a slow moment of the machine hits all of them.
 package main
 
@@ -40,13 +41,15 @@ type options struct {
 	dir           string
 	json          string
 	markdown      string
+	grants        int    // of a target on PostgreSQL
 	server, peers string // programs that are already built, "" to build them
+	hydra         string
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	where, err := pin()
+	where, err := bench.Pin()
 	if err == nil {
 		err = run(ctx, where, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -58,7 +61,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, where cores, args []string, out, progress io.Writer) error {
+func run(ctx context.Context, where bench.Cores, args []string, out, progress io.Writer) error {
 	o, err := parse(args, progress)
 	if err != nil {
 		return err
@@ -67,7 +70,7 @@ func run(ctx context.Context, where cores, args []string, out, progress io.Write
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(o.dir, "evergrant-bench-")
+	dir, err := makeDir(o.dir, "evergrant-bench-")
 	if err != nil {
 		return err
 	}
@@ -95,11 +98,13 @@ func parse(args []string, usage io.Writer) (options, error) {
 	flags.Float64Var(&o.seconds, "seconds", 5, "length of a measurement")
 	flags.Float64Var(&o.warmup, "warmup", 1, "seconds of load before a measurement")
 	flags.IntVar(&o.repeat, "repeat", 3, "measurements of each line of the table")
+	flags.IntVar(&o.grants, "grants", 512, "grants that the clients of a server on PostgreSQL refresh in turn")
 	flags.StringVar(&o.dir, "dir", os.TempDir(), "directory for the servers' data; must be on a real disk")
 	flags.StringVar(&o.json, "json", "", "write the report as JSON to this file")
 	flags.StringVar(&o.markdown, "markdown", "", "write the report as Markdown to this file")
 	flags.StringVar(&o.server, "server", "", "evergrant program to measure, instead of building it")
 	flags.StringVar(&o.peers, "peers", "", "program of bench/peers to measure, instead of building it")
+	flags.StringVar(&o.hydra, "hydra", "", "program of Ory Hydra to measure, instead of building it")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -127,6 +132,9 @@ func parse(args []string, usage io.Writer) (options, error) {
 	}
 	slices.Sort(o.clients)
 	o.clients = slices.Compact(o.clients)
+	if o.grants < 1 || o.grants > 100_000 {
+		return o, errors.New("-grants must be 1 to 100000")
+	}
 	if o.seconds <= 0 || o.seconds > 600 || o.warmup < 0 || o.warmup > 600 || o.repeat < 1 || o.repeat > 100 {
 		return o, errors.New("-seconds and -warmup may be at most 600, -repeat 1 to 100")
 	}

@@ -19,7 +19,7 @@ func (f *field) measure(ctx context.Context, t target, cell bench.Cell) (sample 
 	length := seconds(f.options.warmup) + seconds(f.options.seconds)
 	ctx, cancel := context.WithTimeout(ctx, length+5*time.Minute)
 	defer cancel()
-	dir, err := os.MkdirTemp(f.dir, "server-")
+	dir, err := makeDir(f.dir, "server-")
 	if err != nil {
 		return sample, err
 	}
@@ -28,8 +28,8 @@ func (f *field) measure(ctx context.Context, t target, cell bench.Cell) (sample 
 	if err != nil {
 		return sample, err
 	}
-	defer server.Stop()
-	load, err := f.load(ctx, t, cell, server.Address)
+	defer server.stop()
+	load, err := f.load(ctx, t, cell, server)
 	if err != nil {
 		return sample, err
 	}
@@ -63,8 +63,12 @@ func (f *field) measure(ctx context.Context, t target, cell bench.Cell) (sample 
 }
 
 // load gets the tokens that the virtual clients begin with.
-func (f *field) load(ctx context.Context, t target, cell bench.Cell, address string) (bench.Load, error) {
-	load := bench.Load{Address: address, Mode: cell.Mode, Clients: cell.Clients, ClientID: t.clientID}
+func (f *field) load(ctx context.Context, t target, cell bench.Cell, server *running) (bench.Load, error) {
+	address := server.servers[0].Address
+	load := bench.Load{Mode: cell.Mode, Clients: cell.Clients, ClientID: t.clientID}
+	for _, s := range server.servers {
+		load.Addresses = append(load.Addresses, s.Address)
+	}
 	var seeds []bench.Tokens
 	var err error
 	switch cell.Mode {
@@ -76,7 +80,16 @@ func (f *field) load(ctx context.Context, t target, cell bench.Cell, address str
 	case bench.ClientCredentials:
 		load.Authorization = f.credentials.basic()
 	case bench.Refresh, bench.Introspect:
-		seeds, err = bench.Seed(ctx, address, t.clientID, username, f.credentials.password, cell.Clients)
+		grants := cell.Clients
+		if t.postgres {
+			grants *= max(1, f.options.grants/cell.Clients)
+		}
+		if t.Peer == hydra {
+			load.Path = "/oauth2/token"
+			seeds, err = f.seedHydra(ctx, server, t.clientID, grants)
+		} else {
+			seeds, err = bench.Seed(ctx, address, t.clientID, username, f.credentials.password, grants)
+		}
 	}
 	if err != nil {
 		return load, err
@@ -99,7 +112,7 @@ func (f *field) introspector(ctx context.Context, t target, address string) (str
 	if !t.bearer {
 		return f.credentials.basic(), nil
 	}
-	tokens, err := bench.RequestToken(ctx, address, f.credentials.basic(), url.Values{"grant_type": {"client_credentials"}, "scope": {"read"}})
+	tokens, err := bench.RequestToken(ctx, "http://"+address+"/oauth/token", f.credentials.basic(), url.Values{"grant_type": {"client_credentials"}, "scope": {"read"}})
 	return "Bearer " + tokens.Access, err
 }
 
@@ -115,18 +128,27 @@ type snapshot struct {
 // at zero and shown as not known.
 func look(ctx context.Context, server *running) (snapshot, error) {
 	var s snapshot
-	s.server, _ = bench.ReadUsage(server.PID)
+	s.server = server.usage()
 	s.generator, _ = bench.ReadUsage(os.Getpid())
 	s.busy, _ = bench.ReadBusy()
-	if server.adminToken == "" {
+	var stats bench.Stats
+	var err error
+	var log string
+	switch {
+	case server.postgres != nil:
+		log = server.postgres.Log
+		stats, err = server.postgres.Stats(ctx, databaseName)
+	case server.adminToken != "":
+		log = filepath.Join(server.data, "*-wal")
+		stats, err = bench.ReadStats(ctx, server.servers[0].Address, server.adminToken)
+	default:
 		return s, nil
 	}
-	stats, err := bench.ReadStats(ctx, server.Address, server.adminToken)
 	if err != nil {
 		return s, err
 	}
 	s.stats = &stats
-	s.wal, err = sizeOf(filepath.Join(server.data, "*-wal"))
+	s.wal, err = sizeOf(log)
 	return s, err
 }
 

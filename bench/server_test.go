@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,11 +25,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// actAsServer understands both command lines: -peer NAME -listen ADDR, and
-// serve --config FILE --data DIR --listen ADDR.
+// actAsServer understands the command lines of peers, -peer NAME -listen ADDR,
+// of ours, serve --config FILE --data DIR --listen ADDR, and of Hydra.
 func actAsServer(how string, args []string) error {
-	if how == "dies" {
+	switch {
+	case how == "dies" || how == "no hydra" && slices.Contains(args, "sql"):
 		return fmt.Errorf("I die")
+	case args[0] == "migrate":
+		os.Exit(0)
+	case len(args) > 1 && args[1] == "all":
+		return actAsHydra(how, args[len(args)-1])
 	}
 	if args[0] == "serve" {
 		args = args[1:]
@@ -77,7 +83,7 @@ func (e *example) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch r.URL.Path {
-	case "/oauth/token":
+	case "/oauth/token", "/oauth2/token":
 		e.issued++
 		refresh := fmt.Sprint("r", e.issued)
 		if e.how == "static" {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,14 +24,15 @@ var (
 	errInactive   = errors.New("the token is not active")
 )
 
-// client is one virtual client: a connection, its own token, and what it saw
+// client is one virtual client: a connection, its own tokens, and what it saw
 // in the present run.
 type client struct {
 	address string
 	mode    Mode
-	head    []byte // of every request, up to the value of Content-Length
-	form    []byte // of every request, up to the token
-	token   []byte // as it stands in a form body
+	head    []byte   // of every request, up to the value of Content-Length
+	form    []byte   // of every request, up to the token
+	token   []byte   // the one whose turn it is, as it stands in a form body
+	others  [][]byte // those that come before it again, in the order of their turns
 
 	mu          sync.Mutex // held to change conn, and by others to read it
 	conn        net.Conn   // nil while not connected
@@ -43,18 +45,18 @@ type client struct {
 	failure   error
 }
 
-func newClient(load Load) *client {
-	c := &client{address: load.Address, mode: load.Mode}
-	path, form := "/oauth/token", ""
+func newClient(load Load, address string) *client {
+	c := &client{address: address, mode: load.Mode}
+	path, form := cmp.Or(load.Path, "/oauth/token"), ""
 	switch load.Mode {
 	case Refresh, Echo:
 		form = "grant_type=refresh_token"
 	case Introspect:
-		path = "/oauth/introspect"
+		path = cmp.Or(load.Path, "/oauth/introspect")
 	case ClientCredentials:
 		form = "grant_type=client_credentials"
 	}
-	head := "POST " + path + " HTTP/1.1\r\nHost: " + load.Address + "\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+	head := "POST " + path + " HTTP/1.1\r\nHost: " + address + "\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 	if load.Authorization != "" {
 		head += "Authorization: " + load.Authorization + "\r\n"
 	} else {
@@ -68,6 +70,29 @@ func newClient(load Load) *client {
 	}
 	c.head, c.form = []byte(head+"Content-Length: "), []byte(form)
 	return c
+}
+
+// take gives the client the tokens that it uses in turn.
+func (c *client) take(tokens []string) {
+	for i, token := range tokens {
+		escaped := appendEscaped(nil, []byte(token))
+		if i == 0 {
+			c.token = escaped
+		} else {
+			c.others = append(c.others, escaped)
+		}
+	}
+}
+
+// turn makes the next token the one to be used. It moves slices' heads and
+// not their bytes.
+func (c *client) turn() {
+	if n := len(c.others); n > 0 {
+		next := c.others[0]
+		copy(c.others, c.others[1:])
+		c.others[n-1] = c.token
+		c.token = next
+	}
 }
 
 func join(form, parameter string) string {
@@ -99,6 +124,7 @@ func (c *client) loop(ctx context.Context, stop time.Time, patience time.Duratio
 	for now := time.Now(); now.Before(stop) && !c.interrupted.Load(); {
 		err := c.exchange()
 		after := time.Now()
+		c.turn()
 		if err == nil {
 			c.latencies = append(c.latencies, after.Sub(now))
 		} else if !c.interrupted.Load() {

@@ -27,8 +27,11 @@ const (
 // Load describes a closed-loop load: every virtual client sends its next
 // request when the answer to its last one has come.
 type Load struct {
-	// Address is the server's host and port.
-	Address string
+	// Addresses are hosts and ports of the server, or of several that are one to
+	// their clients, which are spread over them evenly.
+	Addresses []string
+	// Path is where requests go, "" for Evergrant's paths.
+	Path string
 	// Mode is the kind of request.
 	Mode Mode
 	// Clients is the number of virtual clients, each with its own connection.
@@ -37,8 +40,9 @@ type Load struct {
 	ClientID string
 	// Authorization is the value of that header, "" for none.
 	Authorization string
-	// Tokens has one token for each virtual client: refresh tokens for Refresh
-	// and Echo, access tokens for Introspect, none for ClientCredentials.
+	// Tokens has as many tokens for each virtual client, which uses its own in
+	// turn: refresh tokens for Refresh and Echo, access tokens for Introspect, none
+	// for ClientCredentials.
 	Tokens []string
 	// Patience is how long an answer may take before it counts as an error,
 	// 30 s where it is 0.
@@ -72,22 +76,21 @@ type Generator struct {
 func Dial(ctx context.Context, load Load) (*Generator, error) {
 	switch load.Mode {
 	case Refresh, Introspect, Echo:
-		if len(load.Tokens) != load.Clients {
+		if len(load.Tokens) < load.Clients || len(load.Tokens)%max(load.Clients, 1) != 0 {
 			return nil, fmt.Errorf("%d tokens for %d clients", len(load.Tokens), load.Clients)
 		}
 	case ClientCredentials:
 	default:
 		return nil, fmt.Errorf("unknown mode %q", load.Mode)
 	}
-	if load.Clients < 1 {
-		return nil, errors.New("a load needs at least one client")
+	if load.Clients < 1 || len(load.Addresses) < 1 {
+		return nil, errors.New("a load needs at least one client and one address")
 	}
 	g := &Generator{patience: cmp.Or(load.Patience, 30*time.Second)}
+	each := len(load.Tokens) / load.Clients
 	for i := range load.Clients {
-		c := newClient(load)
-		if load.Mode != ClientCredentials {
-			c.token = appendEscaped(nil, []byte(load.Tokens[i]))
-		}
+		c := newClient(load, load.Addresses[i%len(load.Addresses)])
+		c.take(load.Tokens[i*each : (i+1)*each])
 		g.clients = append(g.clients, c)
 		if err := c.dial(ctx); err != nil {
 			g.Close()
@@ -128,14 +131,14 @@ func (g *Generator) collect(elapsed time.Duration) Result {
 	}
 	slices.Sort(latencies)
 	result.Requests = len(latencies)
-	result.P50 = quantile(latencies, 500)
-	result.P99 = quantile(latencies, 990)
+	result.P50 = Quantile(latencies, 500)
+	result.P99 = Quantile(latencies, 990)
 	return result
 }
 
-// quantile answers the smallest of the sorted values that at least so many of
+// Quantile answers the smallest of the sorted values that at least so many of
 // a thousand do not exceed, 0 where there are none.
-func quantile(sorted []time.Duration, perMille int) time.Duration {
+func Quantile(sorted []time.Duration, perMille int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}

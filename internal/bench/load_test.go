@@ -90,7 +90,7 @@ func TestEachClientChainsItsOwnToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := newRotating("one", "two", "three+/=")
 			server.before = before
-			g := dial(t, Load{Address: serve(t, server), Mode: Refresh, Clients: 3, ClientID: "a client", Tokens: []string{"one", "two", "three+/="}})
+			g := dial(t, Load{Addresses: []string{serve(t, server)}, Mode: Refresh, Clients: 3, ClientID: "a client", Tokens: []string{"one", "two", "three+/="}})
 			first := run(t, g, short)
 			second := run(t, g, short) // the chains go on
 			if first.Errors+second.Errors != 0 {
@@ -111,10 +111,49 @@ func TestEachClientChainsItsOwnToken(t *testing.T) {
 	}
 }
 
+// Clients are spread over the addresses, use their own tokens in turn, and keep
+// every chain.
+func TestSeveralAddressesAndTokens(t *testing.T) {
+	var tokens []string
+	for i := range 12 {
+		tokens = append(tokens, fmt.Sprint("t", i))
+	}
+	server := newRotating(tokens...)
+	var asked [2]atomic.Int64
+	front := func(i int) string {
+		return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked[i].Add(1)
+			if r.URL.Path != "/elsewhere/token" {
+				t.Errorf("a request went to %s", r.URL.Path)
+			}
+			r.URL.Path = "/oauth/token"
+			server.ServeHTTP(w, r)
+		}))
+	}
+	load := Load{Addresses: []string{front(0), front(1)}, Path: "/elsewhere/token", Mode: Refresh, Clients: 4, Tokens: tokens}
+	result := run(t, dial(t, load), short)
+	if result.Errors != 0 || result.Requests < 2*len(tokens) {
+		t.Fatalf("%d requests, %d errors: %s", result.Requests, result.Errors, result.Failure)
+	}
+	if one, two := asked[0].Load(), asked[1].Load(); one == 0 || two == 0 || int(one+two) != result.Requests {
+		t.Errorf("%d and %d requests of %d", one, two, result.Requests)
+	}
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	for _, token := range tokens {
+		if server.current[token] {
+			t.Errorf("%s was never used", token)
+		}
+	}
+	if len(server.current) != len(tokens) {
+		t.Errorf("%d live tokens of %d", len(server.current), len(tokens))
+	}
+}
+
 func TestRunMeasures(t *testing.T) {
 	server := newRotating("one")
 	server.before = func(http.ResponseWriter) { time.Sleep(2 * time.Millisecond) }
-	g := dial(t, Load{Address: serve(t, server), Mode: Refresh, Clients: 1, Tokens: []string{"one"}})
+	g := dial(t, Load{Addresses: []string{serve(t, server)}, Mode: Refresh, Clients: 1, Tokens: []string{"one"}})
 	result := run(t, g, short)
 	if result.P50 < 2*time.Millisecond || result.P99 < result.P50 || result.Elapsed < short {
 		t.Errorf("%+v", result)
@@ -154,7 +193,7 @@ func TestErrorsAreCounted(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			load := Load{Address: serve(t, test.handler), Mode: test.mode, Clients: 1}
+			load := Load{Addresses: []string{serve(t, test.handler)}, Mode: test.mode, Clients: 1}
 			if test.mode != ClientCredentials {
 				load.Tokens = []string{"sent/1"}
 			}
@@ -197,14 +236,14 @@ func TestModesSendWhatTheyShould(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var wrong atomic.Pointer[string]
-			test.load.Address = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			test.load.Addresses = []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				r.ParseForm()
 				got := fmt.Sprint(r.Method, " ", r.URL.Path, " ", r.Header.Get("Authorization"), " ", r.PostForm.Encode())
 				if want := fmt.Sprint("POST ", test.path, " ", test.load.Authorization, " ", test.form); got != want {
 					wrong.Store(&got)
 				}
 				fmt.Fprint(w, test.body)
-			}))
+			}))}
 			test.load.Clients = 1
 			result := run(t, dial(t, test.load), short)
 			if got := wrong.Load(); got != nil {
@@ -236,7 +275,7 @@ func TestLostConnections(t *testing.T) {
 				}
 				fmt.Fprint(w, `{"access_token":"a"}`)
 			}))
-			result := run(t, dial(t, Load{Address: address, Mode: ClientCredentials, Clients: 2}), short)
+			result := run(t, dial(t, Load{Addresses: []string{address}, Mode: ClientCredentials, Clients: 2}), short)
 			if result.Errors == 0 || result.Requests == 0 || int64(result.Errors+result.Requests) != n.Load() {
 				t.Errorf("%d requests, %d errors, the server saw %d", result.Requests, result.Errors, n.Load())
 			}
@@ -246,7 +285,7 @@ func TestLostConnections(t *testing.T) {
 
 func TestAServerThatIsGone(t *testing.T) {
 	server := httptest.NewServer(answer(200, `{"access_token":"a"}`))
-	g := dial(t, Load{Address: server.Listener.Addr().String(), Mode: ClientCredentials, Clients: 1})
+	g := dial(t, Load{Addresses: []string{server.Listener.Addr().String()}, Mode: ClientCredentials, Clients: 1})
 	server.Close()
 	result := run(t, g, short)
 	if result.Requests != 0 || result.Errors == 0 || result.Errors > 100 {
@@ -264,7 +303,7 @@ func stuck(t *testing.T) string {
 }
 
 func TestPatienceEnds(t *testing.T) {
-	g := dial(t, Load{Address: stuck(t), Mode: ClientCredentials, Clients: 2, Patience: short})
+	g := dial(t, Load{Addresses: []string{stuck(t)}, Mode: ClientCredentials, Clients: 2, Patience: short})
 	result := run(t, g, short)
 	if result.Requests != 0 || result.Errors != 2 {
 		t.Errorf("%+v", result)
@@ -275,7 +314,7 @@ func TestPatienceEnds(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
-	g := dial(t, Load{Address: stuck(t), Mode: ClientCredentials, Clients: 2})
+	g := dial(t, Load{Addresses: []string{stuck(t)}, Mode: ClientCredentials, Clients: 2})
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(short, cancel)
 	result, err := g.Run(ctx, time.Hour)
@@ -301,11 +340,13 @@ func TestDialRefuses(t *testing.T) {
 		load Load
 		want string
 	}{
-		{"too few tokens", Load{Address: somebody, Mode: Refresh, Clients: 2, Tokens: []string{"t"}}, "1 tokens for 2 clients"},
-		{"no tokens", Load{Address: somebody, Mode: Introspect, Clients: 1}, "0 tokens for 1 clients"},
-		{"unknown mode", Load{Address: somebody, Mode: "dance", Clients: 1}, `unknown mode "dance"`},
-		{"no clients", Load{Address: somebody, Mode: ClientCredentials}, "at least one client"},
-		{"no server", Load{Address: nobody, Mode: ClientCredentials, Clients: 1}, "refused"},
+		{"too few tokens", Load{Addresses: []string{somebody}, Mode: Refresh, Clients: 2, Tokens: []string{"t"}}, "1 tokens for 2 clients"},
+		{"no tokens", Load{Addresses: []string{somebody}, Mode: Introspect, Clients: 1}, "0 tokens for 1 clients"},
+		{"unknown mode", Load{Addresses: []string{somebody}, Mode: "dance", Clients: 1}, `unknown mode "dance"`},
+		{"tokens that cannot be shared out", Load{Addresses: []string{somebody}, Mode: Refresh, Clients: 2, Tokens: []string{"t", "u", "v"}}, "3 tokens for 2 clients"},
+		{"no clients", Load{Addresses: []string{somebody}, Mode: ClientCredentials}, "at least one client"},
+		{"no address", Load{Mode: ClientCredentials, Clients: 1}, "one address"},
+		{"no server", Load{Addresses: []string{nobody}, Mode: ClientCredentials, Clients: 1}, "refused"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -337,7 +378,7 @@ func TestQuantile(t *testing.T) {
 		{100, 500, 50}, {100, 990, 99}, {101, 990, 100}, {1000, 990, 990}, {1000, 1000, 1000},
 	}
 	for _, test := range tests {
-		if got := quantile(up(test.n), test.perMille); got != test.want {
+		if got := Quantile(up(test.n), test.perMille); got != test.want {
 			t.Errorf("%d ‰ of 1..%d is %d, want %d", test.perMille, test.n, got, test.want)
 		}
 	}

@@ -26,6 +26,11 @@ type Command struct {
 	Address string
 	// Log is the file that takes what the server prints.
 	Log string
+	// Ready says what is missing until the server is ready; nil is to ask for
+	// GET /readyz.
+	Ready func(context.Context) error
+	// Signal asks the server to end; nil is SIGTERM.
+	Signal os.Signal
 	// Patience is how long the server may take to be ready, and to end before
 	// it is killed; 30 s where it is 0.
 	Patience time.Duration
@@ -39,13 +44,13 @@ type Server struct {
 	PID int
 
 	log      string
+	signal   os.Signal
 	patience time.Duration
 	process  *os.Process
 	ended    chan struct{} // closed when the process has ended
 }
 
-// Start starts the server and waits until it is ready: GET /readyz answers
-// 200. The server is killed when the context ends.
+// Start starts the server and waits until it is ready. The server is killed when the context ends.
 func Start(ctx context.Context, command Command) (*Server, error) {
 	log, err := os.Create(command.Log)
 	if err != nil {
@@ -68,7 +73,10 @@ func Start(ctx context.Context, command Command) (*Server, error) {
 	s := &Server{
 		Address: command.Address, PID: cmd.Process.Pid,
 		log: command.Log, process: cmd.Process, ended: make(chan struct{}),
-		patience: cmp.Or(command.Patience, 30*time.Second),
+		patience: cmp.Or(command.Patience, 30*time.Second), signal: command.Signal,
+	}
+	if s.signal == nil {
+		s.signal = syscall.SIGTERM
 	}
 	address, addressErr := s.firstLine(printed)
 	go func() {
@@ -77,7 +85,10 @@ func Start(ctx context.Context, command Command) (*Server, error) {
 	}()
 	if addressErr == nil {
 		s.Address = address
-		addressErr = s.ready(ctx)
+		if command.Ready == nil {
+			command.Ready = func(ctx context.Context) error { return Ask(ctx, "http://"+s.Address+"/readyz") }
+		}
+		addressErr = s.ready(ctx, command.Ready)
 	}
 	if addressErr != nil {
 		s.Stop()
@@ -99,12 +110,12 @@ func (s *Server) firstLine(printed io.Reader) (string, error) {
 }
 
 // ready asks until the server says that it is.
-func (s *Server) ready(ctx context.Context) error {
+func (s *Server) ready(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	last := errors.New("no answer")
 	for {
-		err := s.askReady(ctx)
+		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
@@ -121,8 +132,9 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
-func (s *Server) askReady(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Address+"/readyz", nil)
+// Ask sends GET and expects status 200.
+func Ask(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -132,14 +144,14 @@ func (s *Server) askReady(ctx context.Context) error {
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answered %d", response.StatusCode)
+		return fmt.Errorf("%s answered %d", request.URL.Path, response.StatusCode)
 	}
 	return nil
 }
 
 // Stop asks the server to end, waits, and kills it where it does not.
 func (s *Server) Stop() {
-	if err := s.process.Signal(syscall.SIGTERM); err != nil {
+	if err := s.process.Signal(s.signal); err != nil {
 		s.process.Kill() // where there are no signals
 	}
 	select {

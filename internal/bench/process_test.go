@@ -32,7 +32,7 @@ func TestStartWaitsUntilReady(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer server.Stop()
-			if err := server.askReady(t.Context()); err != nil {
+			if err := Ask(t.Context(), "http://"+server.Address+"/readyz"); err != nil {
 				t.Errorf("started, but: %v", err)
 			}
 			if gone(server.PID) {

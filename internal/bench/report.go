@@ -46,7 +46,7 @@ type Growth struct {
 	WAL   int64 // size of the write-ahead log at the end, in bytes
 }
 
-// Range is the middle, the least and the greatest of a cell's runs.
+// Range is the middle, the least and the greatest of several values.
 type Range struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
@@ -71,6 +71,8 @@ type Row struct {
 	Failure       string  `json:"failure,omitempty"`
 	GeneratorBusy float64 `json:"generator_busy,omitzero"` // greatest of the runs
 	OthersBusy    float64 `json:"others_busy,omitzero"`    // greatest of the runs
+	// Absent says why there are no runs, "" where there are.
+	Absent string `json:"absent,omitempty"`
 }
 
 // Ratio compares one of our cells with a peer's at the same load. Runs that
@@ -90,7 +92,8 @@ type Machine struct {
 	System    string  `json:"system"`
 	CPU       string  `json:"cpu,omitempty"`
 	Cores     int     `json:"cores"`
-	Pinned    bool    `json:"pinned"` // server on core 0, generator on core 1
+	Pinned    bool    `json:"pinned"`             // server on core 0, generator on core 1
+	Database  string  `json:"database,omitempty"` // name and version of the database server
 	FlushRate float64 `json:"flushes_per_second"`
 	// Seconds, Warmup and Repeat say how long each cell was measured.
 	Seconds float64 `json:"seconds"`
@@ -144,23 +147,27 @@ func Compare(cell Cell, samples []Sample, versus string, peer []Sample) Ratio {
 	p99 := func(s Sample) float64 { return milliseconds(s.P99) }
 	return Ratio{
 		Cell: cell, Versus: versus,
-		Rate:    rangeOf(pairs, func(pair float64) float64 { return pair }),
+		Rate:    RangeOf(pairs),
 		P99:     rangeOf(samples, p99).Median,
 		PeerP99: rangeOf(peer, p99).Median,
 	}
 }
 
-// rangeOf is all zero where there is nothing to take the range of.
 func rangeOf[T any](items []T, value func(T) float64) Range {
-	if len(items) == 0 {
-		return Range{}
-	}
 	var values []float64
 	for _, item := range items {
 		values = append(values, value(item))
 	}
-	slices.Sort(values)
+	return RangeOf(values)
+}
+
+// RangeOf is all zero where there is nothing to take the range of.
+func RangeOf(values []float64) Range {
 	n := len(values)
+	if n == 0 {
+		return Range{}
+	}
+	values = slices.Sorted(slices.Values(values))
 	return Range{Median: (values[(n-1)/2] + values[n/2]) / 2, Min: values[0], Max: values[n-1]}
 }
 

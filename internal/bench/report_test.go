@@ -93,7 +93,7 @@ func TestCompareTakesPairs(t *testing.T) {
 }
 
 func TestRangeOfAnEvenNumber(t *testing.T) {
-	if got := rangeOf([]float64{4, 1, 3, 2}, func(v float64) float64 { return v }); got != (Range{2.5, 1, 4}) {
+	if got := RangeOf([]float64{4, 1, 3, 2}); got != (Range{2.5, 1, 4}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -102,7 +102,7 @@ func TestCount(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0", 5.4: "5.4", -0.25: "-0.2", 9: "9", 12.6: "13", 999: "999", 1000: "1,000", 1234567: "1,234,567", -4096: "-4,096",
 	} {
-		if got := count(v); got != want {
+		if got := Count(v); got != want {
 			t.Errorf("%v is written %q, want %q", v, got, want)
 		}
 	}
@@ -136,7 +136,14 @@ func TestReportIsWrittenAsBefore(t *testing.T) {
 	loose := exampleReport()
 	loose.Machine.Pinned, loose.Machine.CPU, loose.Machine.Repeat = false, "", 1
 	loose.Rows, loose.Ratios = loose.Rows[2:], nil
+	shared := exampleReport()
+	shared.Machine.Database, shared.Ratios = "PostgreSQL 15.1", nil
+	shared.Rows = []Row{{
+		Cell:   Cell{Subject{"hydra", "PostgreSQL, durable", "opaque"}, Refresh, 64},
+		Absent: "it could not be built: the network is down",
+	}}
 	tests := map[string]func(*bytes.Buffer) error{
+		"shared.md":   func(b *bytes.Buffer) error { return shared.WriteMarkdown(b) },
 		"report.md":   func(b *bytes.Buffer) error { return exampleReport().WriteMarkdown(b) },
 		"report.json": func(b *bytes.Buffer) error { return exampleReport().WriteJSON(b) },
 		"loose.md":    func(b *bytes.Buffer) error { return loose.WriteMarkdown(b) },

@@ -21,7 +21,7 @@ type Tokens struct {
 func Seed(ctx context.Context, address, clientID, username, password string, n int) ([]Tokens, error) {
 	all := make([]Tokens, 0, n)
 	for range n {
-		tokens, err := RequestToken(ctx, address, "", url.Values{
+		tokens, err := RequestToken(ctx, "http://"+address+"/oauth/token", "", url.Values{
 			"grant_type": {"password"}, "client_id": {clientID}, "scope": {"read"},
 			"username": {username}, "password": {password},
 		})
@@ -36,10 +36,10 @@ func Seed(ctx context.Context, address, clientID, username, password string, n i
 	return all, nil
 }
 
-// RequestToken sends one request to the token endpoint, with the Authorization
+// RequestToken sends one request to a token endpoint, with the Authorization
 // header where it is not "".
-func RequestToken(ctx context.Context, address, authorization string, form url.Values) (Tokens, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/oauth/token", strings.NewReader(form.Encode()))
+func RequestToken(ctx context.Context, endpoint, authorization string, form url.Values) (Tokens, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return Tokens{}, err
 	}

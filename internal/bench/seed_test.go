@@ -57,11 +57,11 @@ func TestRequestTokenAuthorizes(t *testing.T) {
 	address := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"access_token":%q}`, r.Header.Get("Authorization"))
 	}))
-	got, err := RequestToken(t.Context(), address, "Basic YTpi", url.Values{"grant_type": {"client_credentials"}})
+	got, err := RequestToken(t.Context(), "http://"+address+"/oauth/token", "Basic YTpi", url.Values{"grant_type": {"client_credentials"}})
 	if err != nil || got.Access != "Basic YTpi" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := RequestToken(t.Context(), "not an address", "", nil); err == nil {
+	if _, err := RequestToken(t.Context(), "http://not an address", "", nil); err == nil {
 		t.Error("no error for an address that is none")
 	}
 }

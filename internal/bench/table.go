@@ -33,7 +33,7 @@ func (r Report) WriteJSON(w io.Writer) error {
 func (r Report) WriteMarkdown(w io.Writer) error {
 	var text strings.Builder
 	text.WriteString(r.Machine.line() + "\n\n")
-	writeTable(&text, r.cells())
+	text.WriteString(Table(columns, r.cells()))
 	for i, ratio := range r.Ratios {
 		if i == 0 {
 			text.WriteString("\n")
@@ -56,15 +56,19 @@ func (m Machine) line() string {
 	if m.CPU != "" {
 		machine += " (" + m.CPU + ")"
 	}
+	if m.Database != "" {
+		machine += ", " + m.Database
+		where = strings.Replace(where, "The server ran", "The server, with its database, ran", 1)
+	}
 	runs := fmt.Sprintf("the median [min–max] of %d runs of %g s, each on a fresh server,", m.Repeat, m.Seconds)
 	if m.Repeat == 1 {
 		runs = fmt.Sprintf("one run of %g s on a fresh server", m.Seconds)
 	}
 	return fmt.Sprintf("%s. %s Each line is %s after %g s of warm-up. The disk made a 4 KiB block durable %s times per second.",
-		machine, where, runs, m.Warmup, count(m.FlushRate))
+		machine, where, runs, m.Warmup, Count(m.FlushRate))
 }
 
-// columns are the table's headings; those that hold numbers end in a colon.
+// columns are the table's headings.
 var columns = []string{
 	"server", "store", "access token", "mode", "clients:", "requests/s:", "p50 ms:", "p99 ms:",
 	"CPU s per 1000:", "RSS MB:", "bytes grown per 1000:", "rows grown:", "WAL MB:", "errors:",
@@ -73,12 +77,16 @@ var columns = []string{
 func (r Report) cells() [][]string {
 	var cells [][]string
 	for _, row := range r.Rows {
+		if row.Absent != "" {
+			cells = append(cells, row.absent())
+			continue
+		}
 		cells = append(cells, []string{
 			row.Peer, row.Store, row.AccessToken, string(row.Mode), strconv.Itoa(row.Clients),
-			spread(row.Rate, count), fmt.Sprintf("%.2f", row.P50), fmt.Sprintf("%.2f", row.P99),
+			row.Rate.Text(Count), fmt.Sprintf("%.2f", row.P50), fmt.Sprintf("%.2f", row.P99),
 			known(row.CPUPer1000 > 0, fmt.Sprintf("%.4f", row.CPUPer1000)),
 			known(row.Memory > 0, megabytes(row.MemoryBefore)+" → "+megabytes(row.Memory)),
-			worst(row.BytesPer1000, count), worst(row.RowsGrown, count),
+			worst(row.BytesPer1000, Count), worst(row.RowsGrown, Count),
 			worst(row.WAL, func(v float64) string { return fmt.Sprintf("%.1f", v/1e6) }),
 			strconv.Itoa(row.Errors),
 		})
@@ -86,9 +94,18 @@ func (r Report) cells() [][]string {
 	return cells
 }
 
-// spread writes "median [min–max]", or the median alone where there is but one
+// absent is a line without figures.
+func (r Row) absent() []string {
+	cells := []string{r.Peer, r.Store, r.AccessToken, string(r.Mode), strconv.Itoa(r.Clients), "not measured"}
+	for len(cells) < len(columns) {
+		cells = append(cells, unknown)
+	}
+	return cells
+}
+
+// Text writes "median [min–max]", or the median alone where there is but one
 // value.
-func spread(r Range, number func(float64) string) string {
+func (r Range) Text(number func(float64) string) string {
 	if r.Min == r.Max {
 		return number(r.Median)
 	}
@@ -112,9 +129,9 @@ func known(is bool, text string) string {
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.0f", float64(bytes)/1e6) }
 
-// count writes a number in full, with commas between thousands; small
+// Count writes a number in full, with commas between thousands; small
 // ones that are not whole get a decimal.
-func count(v float64) string {
+func Count(v float64) string {
 	if v > -10 && v < 10 && v != float64(int64(v)) {
 		return fmt.Sprintf("%.1f", v)
 	}
@@ -129,8 +146,10 @@ func count(v float64) string {
 	return sign + digits
 }
 
-// writeTable pads every column to its widest cell.
-func writeTable(w *strings.Builder, rows [][]string) {
+// Table is a Markdown table in which every column is as wide as its widest cell.
+// Headings of columns that hold numbers end in a colon, which is not shown.
+func Table(columns []string, rows [][]string) string {
+	w := &strings.Builder{}
 	headings, numeric, widths := make([]string, len(columns)), make([]bool, len(columns)), make([]int, len(columns))
 	for i, column := range columns {
 		headings[i], numeric[i] = strings.CutSuffix(column, ":")
@@ -163,19 +182,23 @@ func writeTable(w *strings.Builder, rows [][]string) {
 	for _, row := range rows {
 		line(row)
 	}
+	return w.String()
 }
 
 func (r Ratio) line() string {
-	return fmt.Sprintf("%s %s, %s, %d clients: %s times the rate of %s; p99 %.2f ms against %.2f ms",
-		r.Peer, r.AccessToken, r.Mode, r.Clients,
-		spread(r.Rate, func(v float64) string { return fmt.Sprintf("%.2f", v) }), r.Versus, r.P99, r.PeerP99)
+	return fmt.Sprintf("%s %s (%s), %s, %d clients: %s times the rate of %s; p99 %.2f ms against %.2f ms",
+		r.Peer, r.AccessToken, r.Store, r.Mode, r.Clients,
+		r.Rate.Text(func(v float64) string { return fmt.Sprintf("%.2f", v) }), r.Versus, r.P99, r.PeerP99)
 }
 
 // warnings names the rows that must not be read as they stand.
 func (r Report) warnings() []string {
 	var warnings []string
 	for _, row := range r.Rows {
-		name := fmt.Sprintf("%s %s, %s, %d clients", row.Peer, row.AccessToken, row.Mode, row.Clients)
+		name := fmt.Sprintf("%s %s (%s), %s, %d clients", row.Peer, row.AccessToken, row.Store, row.Mode, row.Clients)
+		if row.Absent != "" {
+			warnings = append(warnings, fmt.Sprintf("**%s was not measured**: %s", row.Peer, row.Absent))
+		}
 		if row.Errors > 0 {
 			warnings = append(warnings, fmt.Sprintf("**%s: %d requests failed**, the first with: %s", name, row.Errors, row.Failure))
 		}

@@ -27,13 +27,48 @@ type Usage struct {
 // ReadUsage reads the usage of a process from /proc, which only Linux has.
 func ReadUsage(pid int) (Usage, error) { return readUsage(os.DirFS("/proc"), pid) }
 
+// ReadTree reads the usage of a process and of all that it started, directly or
+// not.
+func ReadTree(pid int) (Usage, error) { return readTree(os.DirFS("/proc"), pid) }
+
+func readTree(proc fs.FS, pid int) (Usage, error) {
+	total, err := readUsage(proc, pid)
+	if err != nil {
+		return Usage{}, err
+	}
+	entries, err := fs.ReadDir(proc, ".")
+	if err != nil {
+		return Usage{}, err
+	}
+	children := map[int][]int{}
+	for _, entry := range entries {
+		child, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue // no process
+		}
+		if stat, err := fs.ReadFile(proc, entry.Name()+"/stat"); err == nil { // else it has ended
+			if parent, _, err := parseStat(stat); err == nil {
+				children[parent] = append(children[parent], child)
+			}
+		}
+	}
+	for left := children[pid]; len(left) > 0; left = left[1:] {
+		left = append(left, children[left[0]]...)
+		if usage, err := readUsage(proc, left[0]); err == nil {
+			total.CPU += usage.CPU
+			total.Memory += usage.Memory
+		}
+	}
+	return total, nil
+}
+
 func readUsage(proc fs.FS, pid int) (Usage, error) {
 	dir := strconv.Itoa(pid)
 	stat, err := fs.ReadFile(proc, dir+"/stat")
 	if err != nil {
 		return Usage{}, err
 	}
-	cpu, err := parseStat(stat)
+	_, cpu, err := parseStat(stat)
 	if err != nil {
 		return Usage{}, err
 	}
@@ -45,23 +80,27 @@ func readUsage(proc fs.FS, pid int) (Usage, error) {
 	return Usage{CPU: cpu, Memory: memory}, err
 }
 
-// parseStat adds utime, stime, cutime and cstime, the fields 14 to 17. The
-// second field is the program's name in parentheses and may hold anything.
-func parseStat(stat []byte) (time.Duration, error) {
+// parseStat reads the parent, field 4, and adds utime, stime, cutime and cstime,
+// the fields 14 to 17. The second field is the program's name in parentheses and
+// may hold anything.
+func parseStat(stat []byte) (parent int, cpu time.Duration, err error) {
 	end := bytes.LastIndexByte(stat, ')')
 	fields := strings.Fields(string(stat[end+1:]))
 	if end < 0 || len(fields) < 15 {
-		return 0, fmt.Errorf("stat has %d fields", len(fields))
+		return 0, 0, fmt.Errorf("stat has %d fields", len(fields))
+	}
+	if parent, err = strconv.Atoi(fields[1]); err != nil {
+		return 0, 0, fmt.Errorf("stat: %w", err)
 	}
 	ticks := int64(0)
 	for _, field := range fields[11:15] {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("stat: %w", err)
+			return 0, 0, fmt.Errorf("stat: %w", err)
 		}
 		ticks += n
 	}
-	return time.Duration(ticks) * (time.Second / ticksPerSecond), nil
+	return parent, time.Duration(ticks) * (time.Second / ticksPerSecond), nil
 }
 
 // parseRollup finds the line "Pss:  123 kB".

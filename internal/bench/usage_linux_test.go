@@ -15,6 +15,9 @@ func TestReadUsageOfThisProcess(t *testing.T) {
 	if before.Memory < 1<<20 {
 		t.Errorf("%d bytes for a Go program", before.Memory)
 	}
+	if tree, err := ReadTree(os.Getpid()); err != nil || tree.CPU < before.CPU {
+		t.Errorf("%+v and then %+v with all that it started, %v", before, tree, err)
+	}
 	busy, err := ReadBusy()
 	if err != nil {
 		t.Fatal(err)

@@ -32,6 +32,7 @@ func TestReadUsage(t *testing.T) {
 		{"no parenthesis", "42 evergrant S 1", rollup, 0, 0, "stat has"},
 		{"too few fields", "42 (evergrant) S 1 2 3", rollup, 0, 0, "stat has 4 fields"},
 		{"times are no numbers", stat("evergrant", "1 x 3 4"), rollup, 0, 0, "stat:"},
+		{"parent is no number", strings.Replace(stat("evergrant", "1 2 3 4"), "S 1", "S x", 1), rollup, 0, 0, "stat:"},
 		{"no Pss", stat("evergrant", "1 2 3 4"), "Rss: 30000 kB\n", 0, 0, "no Pss"},
 		{"Pss is no number", stat("evergrant", "1 2 3 4"), "Pss: many kB\n", 0, 0, "invalid syntax"},
 	}
@@ -65,6 +66,32 @@ func TestReadUsageOfNobody(t *testing.T) {
 				t.Error("no error")
 			}
 		})
+	}
+}
+
+// A tree is the process with its children and theirs, and without those of
+// others. What has ended while it is read is left out.
+func TestReadTree(t *testing.T) {
+	child := func(parent string) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte("7 (postgres) S " + parent + " 42 42 0 -1 4194560 900 0 0 0 1 2 3 4 20 0 8 0 1234 1000 500\n")}
+	}
+	memory := &fstest.MapFile{Data: []byte("Pss: 1000 kB\n")}
+	proc := fstest.MapFS{
+		"42/stat": child("1"), "42/smaps_rollup": memory,
+		"50/stat": child("42"), "50/smaps_rollup": memory,
+		"51/stat": child("42"), // ends before its memory is read
+		"60/stat": child("50"), "60/smaps_rollup": memory,
+		"61/stat": child("1"), "61/smaps_rollup": memory, // somebody else's
+		"62/stat":      {Data: []byte("half")},
+		"63/cmdline":   memory,
+		"net/sockstat": memory,
+	}
+	got, err := readTree(proc, 42)
+	if err != nil || got != (Usage{300 * time.Millisecond, 3000 * 1024}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := readTree(proc, 43); err == nil {
+		t.Error("no error for a process that is not there")
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"fmt"
@@ -18,22 +18,24 @@ const (
 	generatorCore = "1"
 )
 
-// cores says where things run.
-type cores struct {
-	pinned bool
-	count  int // of the machine
+// Cores says where things run.
+type Cores struct {
+	// Pinned says that servers are held to core 0, and this process to core 1.
+	Pinned bool
+	// Count is how many the machine has.
+	Count int
 }
 
-// pin holds this process to the generator's core by executing itself under
+// Pin holds this process to the generator's core by executing itself under
 // taskset, in which case it does not return. Where that cannot be done, it
 // answers cores that are not pinned.
-func pin() (cores, error) {
+func Pin() (Cores, error) {
 	if count, err := strconv.Atoi(os.Getenv(pinnedVariable)); err == nil {
-		return cores{pinned: true, count: count}, nil
+		return Cores{Pinned: true, Count: count}, nil
 	}
-	loose := cores{count: runtime.NumCPU()}
+	loose := Cores{Count: runtime.NumCPU()}
 	taskset, err := exec.LookPath("taskset")
-	if err != nil || loose.count < 2 || !runsOn(taskset, serverCore) || !runsOn(taskset, generatorCore) {
+	if err != nil || loose.Count < 2 || !runsOn(taskset, serverCore) || !runsOn(taskset, generatorCore) {
 		return loose, nil
 	}
 	self, err := os.Executable()
@@ -41,7 +43,7 @@ func pin() (cores, error) {
 		return loose, err
 	}
 	argv := append([]string{taskset, "-c", generatorCore, self}, os.Args[1:]...)
-	env := append(os.Environ(), pinnedVariable+"="+strconv.Itoa(loose.count), "GOMAXPROCS=1")
+	env := append(os.Environ(), pinnedVariable+"="+strconv.Itoa(loose.Count), "GOMAXPROCS=1")
 	return loose, fmt.Errorf("%s: %w", taskset, syscall.Exec(taskset, argv, env))
 }
 
@@ -51,27 +53,27 @@ func runsOn(taskset, core string) bool {
 	return exec.Command(taskset, "-c", core, "true").Run() == nil
 }
 
-// onServerCore is the command line that runs a program on the server's core.
-func (c cores) onServerCore(argv ...string) []string {
-	if !c.pinned {
+// OnServerCore is the command line that runs a program on the server's core.
+func (c Cores) OnServerCore(argv ...string) []string {
+	if !c.Pinned {
 		return argv
 	}
 	return append([]string{"taskset", "-c", serverCore}, argv...)
 }
 
-// serverEnv leaves it to a server that has one core what to make of it, and
+// ServerEnv leaves it to a server that has one core what to make of it, and
 // otherwise grants it one processor.
-func (c cores) serverEnv() string {
-	if c.pinned {
+func (c Cores) ServerEnv() string {
+	if c.Pinned {
 		return "GOMAXPROCS=" // empty counts as not set, which hides this process's own
 	}
 	return "GOMAXPROCS=1"
 }
 
-// onAllCores undoes for a program what pin did to this process.
-func (c cores) onAllCores(argv ...string) []string {
-	if !c.pinned {
+// OnAllCores undoes for a program what Pin did to this process.
+func (c Cores) OnAllCores(argv ...string) []string {
+	if !c.Pinned {
 		return argv
 	}
-	return append([]string{"taskset", "-c", "0-" + strconv.Itoa(c.count-1)}, argv...)
+	return append([]string{"taskset", "-c", "0-" + strconv.Itoa(c.Count-1)}, argv...)
 }
