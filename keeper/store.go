@@ -58,7 +58,9 @@ type ConnectionStore interface {
 	Answer(ctx context.Context, id, requestID string, answer secret.Sealed) (bool, error)
 	// Commit puts next in place of the row, with next.Intent as its open intent,
 	// or none where nil, ends the lease, and stores the events; if fence and
-	// generation are the row's. False where they are not, and nothing changed.
+	// generation are the row's. False where they are not, and nothing changed. An
+	// answer that the open intent has stays where next.Intent is of the same request
+	// and has none: it came after the row was read.
 	Commit(ctx context.Context, fence, generation uint64, next Connection, events ...Event) (bool, error)
 	// Delete removes a connection with its intent and stores an event, if the
 	// fence is the row's.

@@ -68,11 +68,15 @@ const (
 	addAnswer = "WITH held AS (UPDATE journal SET (answer_key, answer) = ROW ($4::bigint, $5::bytea)" +
 		" WHERE connection = $1 AND request_id = $3 RETURNING connection)" + keepKeys + holdsRow
 
+	// commitConnection leaves an answer that came to the same request since the row
+	// was read.
 	commitConnection = holdRow + "fence = $15 AND generation = $16" + forUpdate + `,
 		changed AS (UPDATE connections SET (` + connectionColumns + `) = ROW (
 				$17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44)
 			FROM held WHERE connections.id = held.connection),
-		ended AS (UPDATE journal SET (lease_until, ` + intentColumns + `) = ROW (0, $45, $46, $47, $48, $49, $50, $51) FROM held
+		ended AS (UPDATE journal SET (lease_until, ` + intentColumns + `) = ROW (0, $45, $46, $47, $48, $49,
+				CASE WHEN $51::bytea IS NULL AND held.request_id = $45 THEN held.answer_key ELSE $50::bigint END,
+				CASE WHEN $51::bytea IS NULL AND held.request_id = $45 THEN held.answer ELSE $51::bytea END) FROM held
 			WHERE journal.connection = held.connection)` + keepKeys + logEvents + holdsRow
 
 	deleteConnection = holdRow + "fence = $2" + forUpdate + `,

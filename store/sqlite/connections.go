@@ -25,9 +25,11 @@ func (db *DB) Keeper() Keeper { return Keeper{db} }
 
 const (
 	takeLease = "UPDATE journal SET fence = ?2, lease_until = ?3 WHERE connection = ?1"
-	// writeJournal leaves the fence alone.
+	// writeJournal leaves the fence alone, and an answer that came to the same
+	// request since the row was read.
 	writeJournal = `UPDATE journal SET (lease_until, request_id, kind, renews, sent_at, deadline, answer_key, answer) =
-		(?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) WHERE connection = ?1`
+		(?2, ?3, ?4, ?5, ?6, ?7, iif(?9 IS NULL AND request_id = ?3, answer_key, ?8), iif(?9 IS NULL AND request_id = ?3, answer, ?9))
+		WHERE connection = ?1`
 	// dueAfterLease lets the background find what a process left broken off.
 	dueAfterLease = "UPDATE connections SET due_at = ?2 WHERE number = ?1 AND (due_at = 0 OR due_at > ?2)"
 	writeAnswer   = `UPDATE journal SET answer_key = ?3, answer = ?4

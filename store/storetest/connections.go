@@ -25,6 +25,7 @@ func connectionCases() []contract {
 		{"the fence begins above those of an earlier connection with the id", fencesGoOn},
 		{"one that is not there is ErrNotFound, and takes no change", connectionIsMissing},
 		{"a sealed answer of 20 MB is read back", largeAnswer},
+		{"an answer that comes beside a change stays", answerBesideAChange},
 		{"every connection survives that the database is closed", connectionsSurvive},
 		{"with a context that is over nothing is done", keeperContextEnded},
 		{"a closed database is unavailable", keeperIsClosed},
@@ -235,6 +236,25 @@ func largeAnswer(f *fixture) {
 	c.Tokens = sealed(9, strings.Repeat("t", 64<<10))
 	f.commit(c)
 	f.equal(f.connection(c.ID).Tokens, c.Tokens)
+}
+
+func answerBesideAChange(f *fixture) {
+	f.keep(idle("c"))
+	change := func(c keeper.Connection) keeper.Intent {
+		f.equal(f.did(f.Keeper.Commit(f.Context(), c.Fence, c.Generation, c, happened(keeper.EventInDoubt, c))), true)
+		return *f.connection(c.ID).Intent
+	}
+	c := f.begin(f.lease("c", start()), "r1")
+	f.equal(f.did(f.Keeper.Answer(f.Context(), c.ID, "r1", sealed(4, "answer"))), true)
+	f.equal(change(c).Answer, sealed(4, "answer")) // by who read the row before
+
+	c = f.lease("c", start().Add(day))
+	c.Intent.Answer = sealed(5, "sealed anew")
+	f.equal(change(c).Answer, sealed(5, "sealed anew"))
+
+	c = f.lease("c", start().Add(2*day))
+	c.Intent.RequestID, c.Intent.Answer = "", secret.Sealed{} // of which nothing more comes
+	f.equal(change(c).Answer.Empty(), true)
 }
 
 func connectionsSurvive(f *fixture) {
