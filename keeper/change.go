@@ -264,6 +264,7 @@ func (k *Keeper) revoke(ctx context.Context, w *work) (revoked bool, err error) 
 	if w.held, err = k.openTokens(w.c); err != nil {
 		return false, err
 	}
+	w.takeOver(ctx)
 	if w.held.AccessToken.Empty() && w.held.RefreshToken.Empty() {
 		return false, errUnused
 	}
@@ -280,6 +281,18 @@ func (k *Keeper) revoke(ctx context.Context, w *work) (revoked bool, err error) 
 		}
 	}
 	return false, err
+}
+
+// takeOver has the tokens of an answer held that is in the journal still.
+func (w *work) takeOver(ctx context.Context) {
+	if w.c.Intent == nil || w.c.Intent.RequestID == "" {
+		return
+	}
+	if answer, found, err := w.answer(ctx); err == nil && found {
+		if tokens, err := w.p.Read(answer); err == nil {
+			w.held = w.renewed(w.c.Intent.Kind, tokens)
+		}
+	}
 }
 
 func deletion(revoked bool, failure error) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -338,6 +339,38 @@ func TestDeleteTriesAllSecrets(t *testing.T) {
 	w.connect("one", "revocable")
 	if revoked, err := w.k.Delete(t.Context(), operator, "one"); !revoked || err != nil {
 		t.Errorf("revoked %v, %v", revoked, err)
+	}
+}
+
+// TestDeleteWithAnAnswerInTheJournal: what the provider gave last is what must be
+// revoked, although nobody has seen it: of the token before, it may know nothing
+// any more, and call it revoked.
+func TestDeleteWithAnAnswerInTheJournal(t *testing.T) {
+	w := newWorld(t, single())
+	sent := make(chan string, 1)
+	endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent <- r.FormValue("token") }))
+	defer endpoint.Close()
+	store := &lamedRows{Store: w.store}
+	w.store = store
+	w.change = func(cfg *keeper.Config) {
+		def := w.sims["single"].Definition(w.urls["single"])
+		def.RevokeURL = endpoint.URL
+		cfg.Providers = []*provider.Provider{newProvider(t, "single", def, w.clock.now, nil)}
+	}
+	w.start()
+	_, tokens := w.sims["single"].Connect("one")
+	must[keeper.Connection](t)(w.k.Create(t.Context(), operator, keeper.Import{ID: "one", Provider: "single", AccessToken: tokens.AccessToken, RefreshToken: tokens.RefreshToken}))
+	store.commit = "before"
+	if _, err := w.k.Token(t.Context(), "one", keeper.Want{After: 1}); !errors.Is(err, errLamed) {
+		t.Fatalf("got %v", err)
+	}
+	store.commit = ""
+	w.clock.move(time.Minute)
+	if revoked, err := w.k.Delete(t.Context(), operator, "one"); !revoked || err != nil {
+		t.Fatalf("revoked %v, %v", revoked, err)
+	}
+	if token := <-sent; !strings.HasPrefix(token, "sim_rt_") || tokens.RefreshToken.Equal(token) {
+		t.Error("the refresh token that was spent is revoked")
 	}
 }
 

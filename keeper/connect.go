@@ -153,10 +153,16 @@ func (k *Keeper) repaired(ctx context.Context, in Connect) (Connection, error) {
 		return Connection{}, nil
 	case err != nil:
 		return row, err
-	case row.Provider != in.Provider, row.Tenant != in.Tenant, in.Owner != "" && row.Owner != in.Owner:
-		return row, refuse(ReasonOtherConnection, "the id %s is in use for something else: choose another, or leave it out", in.Connection)
 	}
-	return row, nil
+	return row, in.fits(&row)
+}
+
+// fits refuses a connection that is not the one to be repaired.
+func (in *Connect) fits(row *Connection) error {
+	if row.Provider != in.Provider || row.Tenant != in.Tenant || in.Owner != "" && row.Owner != in.Owner {
+		return refuse(ReasonOtherConnection, "the id %s is in use for something else: choose another, or leave it out", in.Connection)
+	}
+	return nil
 }
 
 // maxReturnURL is the longest return URL, in bytes: it travels in the state,
@@ -205,7 +211,7 @@ func (k *Keeper) Finish(ctx context.Context, query map[string][]string, binding 
 		params = map[string]string{}
 	}
 	maps.Copy(params, told)
-	c, err := k.exchange(ctx, in.Connection, secret.NewText(code), secret.NewText(verifier), params, kept, Actor{Name: "owner"})
+	c, err := k.exchange(ctx, in, secret.NewText(code), secret.NewText(verifier), params, kept, Actor{Name: "owner"})
 	if err != nil {
 		if made {
 			k.discard(ctx, in.Connection)

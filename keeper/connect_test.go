@@ -453,6 +453,32 @@ func TestCodeSurvivesACrash(t *testing.T) {
 	}
 }
 
+// TestCodeSurvivesACrashWithWhatTheRedirectTold: params and metadata of the
+// redirect are as much part of a connection as the tokens of the answer.
+func TestCodeSurvivesACrashWithWhatTheRedirectTold(t *testing.T) {
+	t.Parallel()
+	d := single()
+	d.Redirect = map[string]string{"realmId": "4711", "dc": "eu"}
+	d.Definition.Authorize.Keep = map[string]string{"realm": "realmId"}
+	d.Definition.Params = map[string]provider.Param{"dc": {Pattern: "eu|us", From: "redirect:dc"}}
+	d.Definition.API.Headers = map[string]string{"X-DC": "{params.dc|owner}"}
+	w := consenting(t, d)
+	store := &lamedRows{Store: w.store, commit: "before"}
+	w.store = store
+	w.start()
+	query := w.visit(w.link(keeper.Connect{Provider: "single", Connection: "one"}))
+	if _, _, err := w.k.Finish(t.Context(), query, cookie); !errors.Is(err, errLamed) {
+		t.Fatalf("got %v", err)
+	}
+	store.commit = ""
+	w.start()
+	w.clock.move(10 * time.Minute)
+	w.token("one", keeper.Want{})
+	if row := w.row("one"); row.Params["dc"] != "eu" || row.Metadata["realm"] != "4711" {
+		t.Errorf("kept are %v and %v", row.Params, row.Metadata)
+	}
+}
+
 // TestConnectWhileTheStoreFails: nothing is sent to the provider before the row
 // is there.
 func TestConnectWhileTheStoreFails(t *testing.T) {

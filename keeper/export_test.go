@@ -37,6 +37,13 @@ func HeldBack(err error) (class provider.Class, retryAfter time.Duration, ok boo
 	return held.class, held.retryAfter, true
 }
 
+// Remembered is how many tokens a keeper has in memory.
+func (k *Keeper) Remembered() int {
+	k.memory.mu.RLock()
+	defer k.memory.mu.RUnlock()
+	return len(k.memory.tokens)
+}
+
 // Breakers is how many breakers a keeper remembers.
 func (k *Keeper) Breakers() int {
 	k.gate.mu.Lock()

@@ -52,34 +52,41 @@ func (k *Keeper) change(ctx context.Context, id string, f func(c *Connection) ([
 // journal as a refresh: a crash after the answer does not ask the owner again.
 // What the connection had stays if the provider refuses. The error is a
 // *provider.Error where the provider decided.
-func (k *Keeper) exchange(ctx context.Context, id string, code, verifier secret.Text, params map[string]string, metadata map[string]any, actor Actor) (Connection, error) {
-	c, err := k.cfg.Store.Connection(ctx, id)
+func (k *Keeper) exchange(ctx context.Context, in Connect, code, verifier secret.Text, params map[string]string, metadata map[string]any, actor Actor) (Connection, error) {
+	c, err := k.cfg.Store.Connection(ctx, in.Connection)
 	if err != nil {
 		return c, err
 	}
-	p, err := k.provider(c.Provider)
+	p, err := k.provider(in.Provider)
 	if err != nil {
 		return c, err
 	}
-	leave, err := k.gate.enter(ctx, p, p.TokenHost(c.Params), c.Owner, id, true)
+	leave, err := k.gate.enter(ctx, p, p.TokenHost(c.Params), c.Owner, c.ID, true)
 	if err != nil {
 		return c, k.unusable(&c, err)
 	}
 	told := errUnused
 	defer func() { leave(told) }()
-	w, err := k.hold(ctx, id, p.Timeout()+leaseMargin)
+	w, err := k.hold(ctx, c.ID, p.Timeout()+leaseMargin)
 	if err != nil {
 		return c, err
 	}
+	if err := in.fits(&w.c); err != nil { // another connection has the id by now
+		return w.c, w.unlock(ctx, err)
+	}
 	if w.held, err = k.openTokens(w.c); err != nil {
 		// What cannot be opened any more is replaced by what comes.
-		k.cfg.Log.Error("the tokens of a connection cannot be opened and are replaced", "connection", id, "error", err)
+		k.cfg.Log.Error("the tokens of a connection cannot be opened and are replaced", "connection", c.ID, "error", err)
 	}
 	w.params, w.metadata, w.actor = params, metadata, actor
 	call := w.call(provider.Exchange)
 	call.Params = merged(w.c.Params, params)
 	call.Code, call.CodeVerifier = code, verifier
-	err = w.spendCall(ctx, call, time.Time{})
+	var doubted time.Time // since when a refresh token is in doubt, which it stays where the code gives nothing
+	if w.c.Intent != nil && w.c.Intent.Kind == provider.Refresh {
+		doubted = w.c.Intent.SentAt
+	}
+	err = w.spendCall(ctx, call, doubted)
 	told = w.told
 	return w.c, err
 }

@@ -288,9 +288,19 @@ func TestNothingLeaks(t *testing.T) {
 	l.values(l.told...)
 	l.values(l.k, reflect.ValueOf(l.k).Elem(), l.k.Client(t.Context(), "import"), l.k.TokenSource(t.Context(), "import"))
 	l.db.Close()
-	if n := l.files(l.dir); n < 2 {
+	if n := l.atRest(); n < 2 {
 		t.Errorf("there were only %d files", n)
 	}
+}
+
+// atRest looks through the spool and the database, and says how many files there
+// were.
+func (l *secretLife) atRest() int {
+	n := l.files(l.dir)
+	for _, path := range l.place.Files(l.watch.t) {
+		n += l.files(path)
+	}
+	return n
 }
 
 // begins imports a connection, connects another, and refreshes both.
@@ -311,7 +321,7 @@ func (l *secretLife) begins() {
 			l.tell(token, &token, err)
 		}
 		l.about(id)
-		l.files(l.dir)
+		l.atRest()
 	}
 }
 
@@ -335,7 +345,7 @@ func (l *secretLife) fails() {
 		_, refreshErr := l.k.Refresh(t.Context(), operator, id, true)
 		l.tell(token, err, refreshErr)
 		l.about(id)
-		l.files(l.dir)
+		l.atRest()
 		l.site.Clear()
 	}
 	l.clock.move(2 * time.Hour)
@@ -386,7 +396,7 @@ func (l *secretLife) spools() {
 		t.Errorf("the spool has %v; %v", kept, err)
 	}
 	l.tell(err, l.k)
-	l.files(l.dir)
+	l.atRest()
 	l.store = store
 	l.start()
 	l.clock.move(time.Minute)
@@ -404,5 +414,5 @@ func (l *secretLife) ends() {
 	l.site.SetSecrets("another")
 	_, err = l.k.Delete(t.Context(), operator, "refused")
 	l.tell(err)
-	l.files(l.dir)
+	l.atRest()
 }

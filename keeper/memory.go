@@ -9,8 +9,8 @@ import (
 // at the store, where another process may have renewed, paused or deleted it.
 const staleAfter = 10 * time.Second
 
-// memory holds published tokens for reading: only those that were read or
-// renewed lately, so that idle connections cost nothing.
+// memory holds published tokens for reading: only those that were read lately,
+// so that idle connections cost nothing.
 type memory struct {
 	mu     sync.RWMutex
 	tokens map[string]*published
@@ -21,6 +21,7 @@ type memory struct {
 type published struct {
 	token Token
 	until time.Time // after which the store is asked
+	read  bool      // and not only renewed
 }
 
 const leastSweep = 1024
@@ -49,7 +50,7 @@ func (m *memory) last(id string, now time.Time, want *Want) (Token, bool) {
 
 // serves reports whether a token is what is wanted.
 func (t *Token) serves(now time.Time, want *Want) bool {
-	if want.Force || want.After >= t.Generation {
+	if want.Force || want.After >= t.Generation || !want.of(t.tenant) {
 		return false
 	}
 	if want.MinTTL <= 0 { // as usual: a difference of times costs a quarter of the read
@@ -58,17 +59,24 @@ func (t *Token) serves(now time.Time, want *Want) bool {
 	return t.ExpiresAt.IsZero() || t.ExpiresAt.Sub(now) >= want.MinTTL
 }
 
-// put publishes a token, unless a newer one is there.
-func (m *memory) put(id string, token Token, now, until time.Time) {
+// put publishes a token, unless a newer one is there. One that was not read but
+// only renewed takes the place of one that was read, and is gone after the next
+// renewal.
+func (m *memory) put(id string, token Token, now, until time.Time, read bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old := m.tokens[id]; old != nil && old.token.Generation > token.Generation {
+	old := m.tokens[id]
+	if old != nil && old.token.Generation > token.Generation {
+		return
+	}
+	if !read && (old == nil || !old.read) {
+		delete(m.tokens, id)
 		return
 	}
 	if m.tokens == nil {
 		m.tokens, m.sweep = map[string]*published{}, leastSweep
 	}
-	m.tokens[id] = &published{token, until}
+	m.tokens[id] = &published{token, until, read}
 	if len(m.tokens) < m.sweep {
 		return
 	}

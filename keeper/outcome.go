@@ -100,7 +100,7 @@ func (w *work) succeed(ctx context.Context, answer provider.Answer, tokens provi
 		w.k.cfg.Log.Warn("an answer that is committed stays in the spool; it does no harm there", "connection", next.ID, "error", err)
 	}
 	w.held = h
-	w.k.publish(&w.c, w.p, h)
+	w.k.publish(&w.c, w.p, h, false)
 	w.k.cfg.Step(StepPublished)
 	w.k.metrics.refreshed(w.p.Name(), kind)
 	w.k.allClear(ctx, w.p)

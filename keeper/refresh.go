@@ -142,8 +142,8 @@ func over(c *Connection, n need) bool {
 
 // leaseAndWork waits for its turn at the provider, takes the lease and works.
 // done is false where the row is to be looked at again: somebody else took the
-// lease first, or the tokens of an answer from the journal were committed, which
-// may be over by now.
+// lease first or the id, or the tokens of an answer from the journal were
+// committed, which may be over by now.
 func (k *Keeper) leaseAndWork(ctx context.Context, c Connection, p *provider.Provider, n need) (_ Connection, done bool, err error) {
 	leave, err := k.gate.enter(ctx, p, p.TokenHost(c.Params), c.Owner, c.ID, !n.due)
 	if err != nil {
@@ -159,6 +159,9 @@ func (k *Keeper) leaseAndWork(ctx context.Context, c Connection, p *provider.Pro
 	}
 	k.cfg.Step(StepLeased)
 	w := &work{k: k, p: p, c: row, need: n, told: errUnused}
+	if row.Provider != p.Name() { // another connection has the id by now
+		return row, false, w.unlock(ctx, nil)
+	}
 	err = w.do(ctx)
 	told = w.told
 	return w.c, !w.recovered, err
@@ -291,7 +294,7 @@ func (w *work) spendCall(ctx context.Context, call provider.Call, firstSent time
 		}
 		next, failure := call.Secret+1, w.read(answer)
 		if failure != nil && failure.Class == provider.BadClient && next < w.p.Secrets() {
-			call.Secret = next // the refused request spent nothing
+			call.Secret, w.c.Intent = next, w.before // the refused request spent nothing
 			continue
 		}
 		if failure == nil && call.Secret > 0 {
@@ -371,7 +374,7 @@ func (w *work) send(ctx context.Context, call provider.Call, firstSent time.Time
 // keep makes an answer durable before anybody reads it: in the journal, or in
 // the spool where the store does not take it.
 func (w *work) keep(ctx context.Context, requestID string, answer provider.Answer) {
-	sealed := w.k.sealAnswer(w.c.ID, requestID, answer)
+	sealed := w.k.sealAnswer(w.c.ID, requestID, journaled{answer, w.params, w.metadata})
 	w.c.Intent.Answer = sealed
 	w.k.cfg.Step(StepAnswer)
 	_, err := w.k.cfg.Store.Answer(context.WithoutCancel(ctx), w.c.ID, requestID, sealed)

@@ -64,6 +64,9 @@ func (w *work) resolve(ctx context.Context) (done bool, err error) {
 			return true, w.unlock(ctx, err)
 		case found:
 			w.recovered, w.restored = true, w.c.State == InDoubt && w.c.Cause == CauseRestored
+			if w.inDoubtBefore(intent) { // which an answer that decides nothing does not end
+				w.before = w.earlier(intent)
+			}
 			return true, w.settle(ctx, answer)
 		case !never && w.k.now().Before(intent.Deadline):
 			return true, w.unlock(ctx, errBusy) // whoever made it may be about to send
@@ -112,8 +115,9 @@ func (w *work) answer(ctx context.Context) (provider.Answer, bool, error) {
 		}
 		sealed, intent.Answer = spooled, spooled
 	}
-	answer, err := w.k.openAnswer(w.c.ID, intent.RequestID, sealed)
-	return answer, err == nil, err
+	kept, err := w.k.openAnswer(w.c.ID, intent.RequestID, sealed)
+	w.params, w.metadata = kept.Params, kept.Metadata
+	return kept.Answer, err == nil, err
 }
 
 // doubt handles a refresh token that must not be sent blindly. Where the

@@ -18,6 +18,8 @@ type Token struct {
 	ExpiresAt   time.Time // zero where it never expires or nobody knows
 	Scope       oauth.Scope
 	Generation  uint64 // for Want.After
+
+	tenant string // whose connection it is
 }
 
 // Want is what is asked of a token. The zero value asks for one that lives.
@@ -29,7 +31,13 @@ type Want struct {
 	// After asks for a token of a later generation than this one, which was
 	// refused at the API; like Force, but once only for all who were refused.
 	After uint64
+	// Tenant is whose the connection must be, anybody's where nil: for others there
+	// is none with its id.
+	Tenant *string
 }
+
+// of reports whether a want is for what is a tenant's.
+func (w *Want) of(tenant string) bool { return w.Tenant == nil || *w.Tenant == tenant }
 
 // Token gives a token of a connection, refreshing it where it must. Waiting ends
 // with the context; the refresh goes on. A refresh that fails while the old
@@ -47,6 +55,9 @@ func (k *Keeper) Token(ctx context.Context, id string, want Want) (Token, error)
 		}
 		return Token{}, err
 	}
+	if !want.of(c.Tenant) {
+		return Token{}, ErrNotFound
+	}
 	n := need{minTTL: want.MinTTL, after: want.After}
 	if want.Force {
 		n.after = max(n.after, c.Generation)
@@ -56,16 +67,16 @@ func (k *Keeper) Token(ctx context.Context, id string, want Want) (Token, error)
 	}
 	for range joins {
 		if p, err := k.provider(c.Provider); err == nil && k.fresh(&c, p, n, k.now()) {
-			return k.token(c)
+			return k.token(c, &want)
 		}
 		renewed, own, err := k.fly(ctx, id, n)
 		switch {
 		case ctx.Err() != nil:
 			return Token{}, ctx.Err()
 		case err == nil && own:
-			return k.token(renewed)
+			return k.token(renewed, &want)
 		case err != nil && (own || !errors.Is(err, context.Canceled)):
-			return k.oldToken(ctx, id, n, want.After, err)
+			return k.oldToken(ctx, id, n, &want, err)
 		}
 		if c, err = k.cfg.Store.Connection(ctx, id); err != nil {
 			return Token{}, err
@@ -79,16 +90,19 @@ const joins = 8
 
 // oldToken gives the token that a failed renewal was to replace, where it still
 // serves; otherwise the error of the renewal.
-func (k *Keeper) oldToken(ctx context.Context, id string, n need, refused uint64, failure error) (Token, error) {
+func (k *Keeper) oldToken(ctx context.Context, id string, n need, want *Want, failure error) (Token, error) {
 	c, err := k.cfg.Store.Connection(ctx, id)
-	if err != nil || c.State == Reauthorize || refused >= c.Generation || !alive(&c, n, k.now()) {
+	if err != nil || c.State == Reauthorize || want.After >= c.Generation || !alive(&c, n, k.now()) {
 		return Token{}, failure
 	}
-	return k.token(c)
+	return k.token(c, want)
 }
 
 // token opens and publishes the token of a row that is durable.
-func (k *Keeper) token(c Connection) (Token, error) {
+func (k *Keeper) token(c Connection, want *Want) (Token, error) {
+	if !want.of(c.Tenant) { // another connection has the id by now
+		return Token{}, ErrNotFound
+	}
 	h, err := k.openTokens(c)
 	if err != nil {
 		return Token{}, err
@@ -97,12 +111,13 @@ func (k *Keeper) token(c Connection) (Token, error) {
 	if err != nil {
 		return Token{}, k.unusable(&c, err)
 	}
-	return k.publish(&c, p, h), nil
+	return k.publish(&c, p, h, true), nil
 }
 
-// publish makes the access token of a committed row visible.
-func (k *Keeper) publish(c *Connection, p *provider.Provider, h held) Token {
-	token := Token{AccessToken: h.AccessToken, TokenType: c.TokenType, ExpiresAt: c.ExpiresAt, Scope: c.Scope, Generation: c.Generation}
+// publish makes the access token of a committed row visible. read says that it is
+// for somebody who asked.
+func (k *Keeper) publish(c *Connection, p *provider.Provider, h held, read bool) Token {
+	token := Token{AccessToken: h.AccessToken, TokenType: c.TokenType, ExpiresAt: c.ExpiresAt, Scope: c.Scope, Generation: c.Generation, tenant: c.Tenant}
 	if token.TokenType == "" {
 		token.TokenType = oauth.Bearer
 	}
@@ -114,7 +129,7 @@ func (k *Keeper) publish(c *Connection, p *provider.Provider, h held) Token {
 		}
 	}
 	if now.Before(until) {
-		k.memory.put(c.ID, token, now, until)
+		k.memory.put(c.ID, token, now, until, read)
 	}
 	return token
 }

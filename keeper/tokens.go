@@ -67,13 +67,21 @@ func (k *Keeper) openTokens(c Connection) (held, error) {
 	return h, nil
 }
 
-func (k *Keeper) sealAnswer(id, requestID string, answer provider.Answer) secret.Sealed {
+// journaled is an answer in the journal. With that to an exchange goes what the
+// redirect told, which nobody tells a second time.
+type journaled struct {
+	provider.Answer
+	Params   map[string]string `json:"params,omitempty"`
+	Metadata map[string]any    `json:"metadata,omitempty"`
+}
+
+func (k *Keeper) sealAnswer(id, requestID string, answer journaled) secret.Sealed {
 	plaintext, _ := json.Marshal(answer) // strings, numbers, bytes and a time
 	return k.cfg.Keys.Seal(secret.AnswerSeal, plaintext, answerOf(id, requestID))
 }
 
-func (k *Keeper) openAnswer(id, requestID string, sealed secret.Sealed) (provider.Answer, error) {
-	var answer provider.Answer
+func (k *Keeper) openAnswer(id, requestID string, sealed secret.Sealed) (journaled, error) {
+	var answer journaled
 	plaintext, err := k.cfg.Keys.Open(secret.AnswerSeal, sealed, answerOf(id, requestID))
 	if err == nil {
 		err = json.Unmarshal(plaintext, &answer)

@@ -89,7 +89,7 @@ func (a *api) prepare(w http.ResponseWriter, r *http.Request) (*proxied, error) 
 		return nil, err
 	}
 	unhurried(w) // an answer may be long or endless
-	call.token, err = a.Keeper.Token(r.Context(), id, keeper.Want{})
+	call.token, err = a.Keeper.Token(r.Context(), id, keeper.Want{Tenant: callerOf(r).tenant()})
 	return call, err
 }
 
@@ -199,7 +199,7 @@ func (i injector) RoundTrip(out *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !call.replayable || i.api.vain.is(call.connection.ID) {
 		return resp, err
 	}
-	newer, err := i.api.Keeper.Token(out.Context(), call.connection.ID, keeper.Want{After: call.token.Generation})
+	newer, err := i.api.Keeper.Token(out.Context(), call.connection.ID, keeper.Want{After: call.token.Generation, Tenant: callerOf(out).tenant()})
 	if unusable, ok := errors.AsType[*keeper.Unusable](err); ok && unusable.NeedsOwner() {
 		resp.Body.Close()
 		return nil, err // which says more than the API does
@@ -226,6 +226,14 @@ func (i injector) send(out *http.Request, call *proxied, token keeper.Token) (*h
 		}
 	}
 	req.URL.RawQuery = call.query // as it came
+	if token.Generation > call.connection.Generation {
+		// The answer to a refresh may have told where the API is.
+		renewed, err := i.api.Keeper.Connection(out.Context(), call.connection.ID)
+		if err != nil {
+			return nil, err
+		}
+		call.connection = renewed
+	}
 	err := call.provider.APIRequest(req, call.path, provider.Call{
 		Params: call.connection.Params, Owner: call.connection.Owner, Scope: call.connection.Scope, AccessToken: token.AccessToken,
 	})

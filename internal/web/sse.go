@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/internal/hook"
+	"github.com/evergrant/evergrant/oauth"
 )
 
 // Bounds of streams of events.
@@ -88,6 +89,9 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, filter streamFilter
 		select {
 		case <-changed:
 		case <-beat.C:
+			if !a.stays(r) {
+				return
+			}
 			// The id moves where to go on, past events that the filter left out.
 			if !send(fmt.Appendf(nil, ": still here\nid: %d\n\n", last)) {
 				return
@@ -98,6 +102,18 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, filter streamFilter
 			return
 		}
 	}
+}
+
+// stays reports whether a listener may go on: access tokens expire and are
+// revoked, and clients change.
+func (a *api) stays(r *http.Request) bool {
+	was := callerOf(r)
+	if was.operator {
+		return true
+	}
+	token, _ := oauth.BearerToken(r.Header.Get("Authorization"))
+	is, err := a.caller(r.Context(), token)
+	return err == nil && is.may(ScopeRead) && is.sees(was.client.Tenant)
 }
 
 // streamed are the events that a filter chooses, as a stream writes them.
