@@ -177,12 +177,14 @@ func authorize(r *http.Request, token Token) *http.Request {
 	return r
 }
 
-// strayed reports whether redirects have led a request away from the host, or
-// from the https, that it was first sent to: the token is not for others.
+// strayed reports whether redirects have led a request over another host, or away
+// from https: the token is not for others, nor for what they make of a request.
 func strayed(r *http.Request) bool {
-	first := r
-	for first.Response != nil && first.Response.Request != nil {
-		first = first.Response.Request
+	for before := r; before.Response != nil && before.Response.Request != nil; {
+		before = before.Response.Request
+		if before.URL.Host != r.URL.Host || before.URL.Scheme == "https" && r.URL.Scheme != "https" {
+			return true
+		}
 	}
-	return first.URL.Host != r.URL.Host || first.URL.Scheme == "https" && r.URL.Scheme != "https"
+	return false
 }
