@@ -38,7 +38,7 @@ func (s *Server) redeem(ctx context.Context, c *registered, req *tokenRequest) (
 	if !refreshes(c.Client) {
 		rotation.ExpiresAt = rotation.AccessExpiresAt
 	}
-	grant, stepped, err := s.cfg.Store.Rotate(ctx, rotation)
+	grant, stepped, err := s.rotate(ctx, rotation)
 	if err != nil {
 		return oauth.TokenResponse{}, unknownGrant(err)
 	}

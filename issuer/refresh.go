@@ -43,7 +43,7 @@ func (s *Server) refresh(ctx context.Context, c *registered, req *tokenRequest) 
 		}
 	}
 	rotation := s.step(c, ref, ref.generation, ref.generation+1)
-	grant, stepped, err := s.cfg.Store.Rotate(ctx, rotation)
+	grant, stepped, err := s.rotate(ctx, rotation)
 	if err != nil {
 		return oauth.TokenResponse{}, unknownGrant(err)
 	}
@@ -64,6 +64,13 @@ func (s *Server) step(c *registered, ref tokenRef, from, to uint32) Rotation {
 		ExpiresAt:       c.policy.RefreshTokenLifetime.After(now),
 		AccessExpiresAt: c.policy.AccessTokenLifetime.After(now),
 	}
+}
+
+// rotate makes a step, and notes whether the store does.
+func (s *Server) rotate(ctx context.Context, r Rotation) (Grant, bool, error) {
+	grant, made, err := s.cfg.Store.Rotate(ctx, r)
+	s.outage.saw(s.cfg.now(), made, errors.Is(err, ErrUnavailable))
+	return grant, made, err
 }
 
 // judge decides what a genuine refresh token is worth when its step did not
@@ -103,7 +110,7 @@ func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, re
 			event.Detail = "the row was at generation " + keyName(row.Generation) + ", the client at " + keyName(ref.generation) + ": an older copy of the database was restored"
 			rotation.Event, outcome = &event, outcomeHealed
 		}
-		grant, stepped, err := s.cfg.Store.Rotate(ctx, rotation)
+		grant, stepped, err := s.rotate(ctx, rotation)
 		if err != nil {
 			return grant, "", unknownGrant(err)
 		}
@@ -121,11 +128,12 @@ func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, re
 // reused reports whether a token is older than the row, and not just the
 // previous one within the retry window, which still gets the answer of the
 // current generation. The window has closed when the row has gone on, since
-// only the successor's use makes it go on. A window of 0 has no length that
+// only the successor's use makes it go on; and it is counted from the end of an
+// outage of the store in which the step was asked for. A window of 0 has no length that
 // clocks could disagree about.
 func (s *Server) reused(c *registered, row Grant, ref tokenRef, now time.Time) bool {
 	window := time.Duration(c.policy.RetryWindow)
-	retry := row.Generation == ref.generation+1 && window > 0 && now.Sub(row.RotatedAt) <= window+s.cfg.ClockSkew
+	retry := row.Generation == ref.generation+1 && window > 0 && now.Sub(s.outage.since(row.RotatedAt, now)) <= window+s.cfg.ClockSkew
 	return row.Generation > ref.generation && !retry
 }
 

@@ -18,6 +18,7 @@ type Server struct {
 	clients  *clientCache
 	verified *verifiedSecrets
 	failures *throttle
+	outage   outage
 	noted    *throttle // limits events about tokens that are no longer good
 	hashing  chan struct{}
 	metrics  *metrics
