@@ -135,6 +135,6 @@ type Purged struct {
 
 // Stats are the sizes of the server's database.
 type Stats struct {
-	Rows          map[string]int64 `json:"rows"`           // per table
+	Rows          map[string]int64 `json:"rows"`           // per table; of large ones perhaps estimated
 	DatabaseBytes int64            `json:"database_bytes"` // live data
 }

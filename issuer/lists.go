@@ -14,7 +14,8 @@ type Lists interface {
 	Grants(ctx context.Context, filter GrantFilter) ([]Grant, error)
 	// Events are newest first.
 	Events(ctx context.Context, filter EventFilter) ([]Event, error)
-	// Stats counts rows and bytes.
+	// Stats counts rows and bytes. Where a table is so large that counting its rows
+	// would take long, their number may be estimated.
 	Stats(ctx context.Context) (Stats, error)
 }
 
@@ -38,6 +39,6 @@ type EventFilter struct {
 
 // Stats are the sizes of a database.
 type Stats struct {
-	Rows          map[string]int64 `json:"rows"`           // per table
-	DatabaseBytes int64            `json:"database_bytes"` // live data, without write-ahead log and free pages
+	Rows          map[string]int64 `json:"rows"`           // per table; of large ones perhaps estimated
+	DatabaseBytes int64            `json:"database_bytes"` // tables and indexes, without write-ahead log; without free pages where they can be told
 }

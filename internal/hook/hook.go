@@ -55,3 +55,22 @@ type Store interface {
 	// is 0.
 	Deliveries(ctx context.Context, before int64, limit int) ([]Delivery, error)
 }
+
+// Listener is what a Store is as well where it can tell of new events, so that
+// they are seen before anybody looks for them the next time.
+type Listener interface {
+	// Listen gives a channel on which something comes soon after events were
+	// stored, by any process, until the context ends. Something may come where
+	// there is no event, and events may come of which nothing tells: who listens
+	// looks by himself as well.
+	Listen(ctx context.Context) <-chan struct{}
+}
+
+// Listen is the Listen of a store that has one. On the channel of another one
+// nothing ever comes.
+func Listen(ctx context.Context, store Store) <-chan struct{} {
+	if listener, ok := store.(Listener); ok {
+		return listener.Listen(ctx)
+	}
+	return nil
+}

@@ -13,7 +13,7 @@ import (
 
 // Bounds of the work.
 const (
-	pollInterval = time.Second      // how often to look for events, and for deliveries that are due
+	pollInterval = time.Second      // how often to look for events, whoever tells of them or not, and for deliveries that are due
 	sendTimeout  = 15 * time.Second // of one attempt
 	claimFor     = time.Minute      // until somebody else may take a delivery that was begun: longer than an attempt
 	planBatch    = 500              // events
@@ -81,7 +81,11 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.repeat(ctx, "webhook "+h.Name, w.wake[i], func() (bool, error) { return w.deliver(ctx, h) })
 		})
 	}
-	w.repeat(ctx, "webhooks", nil, func() (bool, error) { return w.plan(ctx) })
+	var told <-chan struct{}
+	if len(w.cfg.Hooks) > 0 { // otherwise nobody waits for the plan
+		told = Listen(ctx, w.cfg.Store)
+	}
+	w.repeat(ctx, "webhooks", told, func() (bool, error) { return w.plan(ctx) })
 	work.Wait()
 	return nil
 }

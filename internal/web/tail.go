@@ -12,7 +12,7 @@ import (
 
 // Bounds of the tail.
 const (
-	tailPoll = 500 * time.Millisecond // how often the store is asked for events
+	tailPoll = 500 * time.Millisecond // how often the store is asked for events, whether or not it tells of them
 	tailSize = 1024                   // events that are kept in memory
 	tailPage = 256                    // events that are read at once
 )
@@ -89,12 +89,14 @@ func (t *tail) since(ctx context.Context, after int64) (events []hook.Event, nex
 func (t *tail) read(ctx context.Context, last int64) {
 	tick := time.NewTicker(tailPoll)
 	defer tick.Stop()
+	told := hook.Listen(ctx, t.store)
 	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-told:
 		}
 		for more := ctx.Err() == nil; more; {
 			events, err := t.store.Feed(ctx, last, tailPage)
