@@ -2,10 +2,10 @@
 GO ?= go
 BIN := bin/evergrant
 
-.PHONY: help run demo-once build test fuzz growth torture scale bench drivers lint fmt fmt-check vet cover need-test clean
+.PHONY: help run demo-once build test test-postgres fuzz growth torture scale scale-keeper bench drivers lint fmt fmt-check vet cover need-test clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## build, then a tour on real traffic, then stay up on http://127.0.0.1:8080
 	@$(BIN) demo
@@ -17,11 +17,15 @@ build: ## build bin/evergrant
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/evergrant
 
 need-test:
-	@scripts/need gcc:gcc gcc:libc6-dev curl:curl chromium:chromium
+	@scripts/need gcc:gcc gcc:libc6-dev curl:curl chromium:chromium postgres:postgresql pgbouncer:pgbouncer
 
-test: need-test ## every test, with the race detector
+test: need-test ## every test, with the race detector; then again on PostgreSQL what runs on any database
 	CGO_ENABLED=1 $(GO) test -race -timeout 25m -p 1 ./... # one package at a time: they measure, kill and wait
+	$(MAKE) test-postgres
 	cd bench/peers && CGO_ENABLED=0 $(GO) test ./...
+
+test-postgres: need-test ## the suites that run on any database, on PostgreSQL
+	EVERGRANT_TEST_DATABASE=postgres EVERGRANT_KILLS=$${EVERGRANT_KILLS:-60} $(GO) test -timeout 25m -p 2 ./keeper ./issuer ./internal/web ./secret ./internal/hook .
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each
 	@FUZZTIME=$${FUZZTIME:-60s} GO=$(GO) scripts/fuzz
@@ -32,10 +36,15 @@ growth: ## 1,000 grants refreshed 1,000 times each: rows, bytes and writes
 torture: ## 5,000 kills of a server, and of a keeper, between any two steps
 	EVERGRANT_KILLS=5000 $(GO) test -count=1 -v -timeout 180m -p 1 -run '^TestKill' ./store/sqlite ./keeper
 
-scale: ## 100,000 connections kept fresh for SCALE_MINUTES (3) of a 20-minute lifetime
+scale: ## refreshes among SCALE_GRANTS (10,000,000) in PostgreSQL beside those among 10,000
+	@scripts/need postgres:postgresql
+	$(GO) run ./bench/scale -large $${SCALE_GRANTS:-10000000}
+
+scale-keeper: ## 100,000 connections kept fresh for SCALE_MINUTES (3) of a 20-minute lifetime
 	EVERGRANT_SCALE=100000 EVERGRANT_SCALE_MINUTES=$${SCALE_MINUTES:-3} $(GO) test -count=1 -v -timeout 60m -run '^TestScale$$' ./keeper
 
 bench: build ## the benchmark table, side by side with peers, in one run
+	@scripts/need postgres:postgresql
 	$(GO) run ./bench
 
 drivers: ## the benchmark of SQLite drivers and table layouts
@@ -54,7 +63,7 @@ fmt-check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
 
 cover: ## coverage of the packages that decide; at least 85 % each
-	@CGO_ENABLED=0 $(GO) test -cover ./issuer ./oauth ./secret ./provider ./keeper ./store/sqlite | tee coverage.out
+	@CGO_ENABLED=0 $(GO) test -cover ./issuer ./oauth ./secret ./provider ./keeper ./store/sqlite ./store/postgres | tee coverage.out
 	@awk '/coverage:/ {for (i = 1; i < NF; i++) if ($$i == "coverage:" && $$(i+1)+0 < 85) {print $$2 " is below 85 %"; bad = 1}} END {exit bad}' coverage.out
 
 clean: ## remove what was built

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/evergrant/evergrant"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/secret"
 )
 
@@ -202,8 +203,16 @@ func TestBackup(t *testing.T) {
 	_, client := start(t)
 	var file bytes.Buffer
 	n, err := client.Backup(t.Context(), &file)
-	if err != nil || n != int64(file.Len()) || !strings.HasPrefix(file.String(), "SQLite format 3") {
+	if err != nil || n != int64(file.Len()) {
 		t.Errorf("%d bytes of %d, error %v", n, file.Len(), err)
+	}
+	restored, err := testdb.Restore(t, file.Bytes()).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer restored.Close()
+	if _, err := restored.User(t.Context(), "alice"); err != nil {
+		t.Errorf("the user is not in the copy: %v", err)
 	}
 	full := errors.New("the disk is full")
 	_, err = client.Backup(t.Context(), writer(func([]byte) (int, error) { return 0, full }))

@@ -12,35 +12,50 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant"
+	"github.com/evergrant/evergrant/internal/pgtest"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/internal/web"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 const adminToken = "only-for-tests"
 
-// server is a whole server on a database in a temporary directory, with the
-// client "photos" and the user "alice" whose password is "wonderland".
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// server is a whole server on a database of its own, with the client "photos" and
+// the user "alice" whose password is "wonderland".
 type server struct {
 	*httptest.Server
-	directory string
-	db        *sqlite.DB
+	directory string // of an example's database
+	db        *testdb.DB
 	admin     *issuer.Admin
 }
 
-// startServer does not take a *testing.T, so that examples can use it.
+// startServer starts the server of an example: on SQLite, in a temporary
+// directory.
 func startServer() (*server, error) {
 	directory, err := os.MkdirTemp("", "evergrant")
 	if err != nil {
 		return nil, err
 	}
-	s := &server{Server: httptest.NewUnstartedServer(nil), directory: directory}
-	url, ctx := "http://"+s.Listener.Addr().String(), context.Background()
-	if s.db, err = sqlite.Open(ctx, filepath.Join(directory, "test.db"), sqlite.Options{}); err != nil {
+	s, err := startOn(testdb.Place(filepath.Join(directory, "test.db")))
+	if err != nil {
+		return nil, err
+	}
+	s.directory = directory
+	return s, nil
+}
+
+// startOn starts a server on the database at a place.
+func startOn(place testdb.Place) (*server, error) {
+	s, ctx := &server{Server: httptest.NewUnstartedServer(nil)}, context.Background()
+	url := "http://" + s.Listener.Addr().String()
+	var err error
+	if s.db, err = place.Open(ctx); err != nil {
 		return nil, err
 	}
 	keys, err := secret.OpenRing(ctx, secret.NewRoot(), s.db, time.Now, false)
@@ -111,7 +126,7 @@ func (s *server) stop() error {
 // start starts a server for a test, and makes its client.
 func start(t *testing.T) (*server, *evergrant.Client) {
 	t.Helper()
-	s, err := startServer()
+	s, err := startOn(testdb.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}

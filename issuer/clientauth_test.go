@@ -323,7 +323,7 @@ func TestReplicaForgetsClients(t *testing.T) {
 	e := newSite(t, setup{})
 	first := e.server
 	e.attempt([]string{rawBasic(app.id, app.secret)}).tokens(t)
-	e.open("evergrant.db") // another process on the same file
+	e.open() // another process on the same database
 	e.must(e.admin.DeleteClient(e.ctx(), operator, app.id))
 	e.attempt([]string{rawBasic(app.id, app.secret)}).wantError(t, 401, oauth.InvalidClient)
 	e.handler.Store(first)

@@ -182,5 +182,5 @@ func TestExplainNothing(t *testing.T) {
 			t.Errorf("with the database closed: %v", err)
 		}
 	}
-	e.open("evergrant.db")
+	e.open()
 }

@@ -364,7 +364,7 @@ func TestClosedDatabase(t *testing.T) {
 			t.Errorf("%s: %d", path, r.status)
 		}
 	}
-	e.open("evergrant.db")
+	e.open()
 	e.refreshed(app, tokens.RefreshToken)
 }
 
@@ -393,7 +393,7 @@ func TestReadsThatFailInTheMiddle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { r.wantError(t, 503, oauth.TemporarilyUnavailable) })
 	}
-	e.open("evergrant.db")
+	e.open()
 }
 
 // noUsers is a store that cannot read users while it is down.

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,12 +20,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/pgtest"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // party is a client as a request names it.
 type party struct{ id, secret string }
@@ -82,12 +84,12 @@ type site struct {
 	t     testing.TB
 	setup setup
 	url   string
-	dir   string
+	place testdb.Place
 	clock *clock
 	root  secret.Root
 	owner issuer.AskOwner // who is asked; the default agrees to everything
 
-	db      *sqlite.DB
+	db      *testdb.DB
 	ring    *secret.Ring
 	server  *issuer.Server
 	admin   *issuer.Admin
@@ -106,10 +108,10 @@ var operator = issuer.Actor{Name: "operator", Address: "192.0.2.1"}
 // checks that no secret has come into the log, the error answers or the events.
 func newSite(t testing.TB, s setup) *site {
 	t.Helper()
-	e := &site{t: t, setup: s, dir: t.TempDir(), clock: newClock(), root: secret.NewRoot(), owner: agree}
+	e := &site{t: t, setup: s, place: testdb.New(t), clock: newClock(), root: secret.NewRoot(), owner: agree}
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { e.handler.Load().ServeHTTP(w, r) }))
 	e.url = "http://" + web.Listener.Addr().String()
-	e.open("evergrant.db")
+	e.open()
 	t.Cleanup(func() {
 		web.Close()
 		e.t = t // a fuzz target had set its own
@@ -137,11 +139,11 @@ func newSite(t testing.TB, s setup) *site {
 	return e
 }
 
-// open opens the database file and serves it.
-func (e *site) open(name string) {
+// open opens the database, as another process does, and serves it.
+func (e *site) open() {
 	e.t.Helper()
 	var err error
-	e.db, err = sqlite.Open(e.ctx(), filepath.Join(e.dir, name), sqlite.Options{})
+	e.db, err = e.place.Open(e.ctx())
 	e.must(err)
 	var store issuer.Store = e.db
 	if e.setup.wrap != nil {
@@ -173,8 +175,8 @@ func (e *site) open(name string) {
 func (e *site) restore(backup []byte) {
 	e.t.Helper()
 	e.must(e.db.Close())
-	e.must(os.WriteFile(filepath.Join(e.dir, "restored.db"), backup, 0o600))
-	e.open("restored.db")
+	e.place = testdb.Restore(e.t, backup)
+	e.open()
 }
 
 func (e *site) backup() []byte {

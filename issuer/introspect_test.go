@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
@@ -116,7 +117,8 @@ func TestInactive(t *testing.T) {
 			"client deleted": func(e *site, as party, _ oauth.TokenResponse) { e.must(e.admin.DeleteClient(e.ctx(), operator, as.id)) },
 			"user deleted":   func(e *site, _ party, _ oauth.TokenResponse) { e.must(e.admin.DeleteUser(e.ctx(), operator, owner)) },
 			"another database": func(e *site, _ party, _ oauth.TokenResponse) {
-				e.open("other.db")
+				e.place = testdb.New(e.t)
+				e.open()
 				e.register(resources, issuer.Client{Introspect: true, GrantTypes: []string{oauth.GrantClientCredentials}})
 			},
 		} {

@@ -5,17 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 	"github.com/evergrant/evergrant/store/storetest"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -25,7 +24,7 @@ import (
 // through.
 type runner struct {
 	t      *testing.T
-	db     *sqlite.DB
+	db     *testdb.DB
 	server *issuer.Server
 	admin  *issuer.Admin
 	ring   *secret.Ring
@@ -37,7 +36,7 @@ func newRunner(t *testing.T, fail func(method string) error) *runner {
 	t.Helper()
 	r := &runner{t: t}
 	var err error
-	r.db, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "evergrant.db"), sqlite.Options{})
+	r.db, err = testdb.New(t).Open(t.Context())
 	r.must(err)
 	t.Cleanup(func() { r.db.Close() })
 	r.ring, err = secret.OpenRing(t.Context(), secret.NewRoot(), r.db, time.Now, false)

@@ -147,7 +147,7 @@ func TestAlgorithmChange(t *testing.T) {
 func TestReplicaLearnsOfRS256(t *testing.T) {
 	e := newSite(t, setup{})
 	first, ring := e.server, e.ring
-	e.open("evergrant.db")
+	e.open()
 	as := e.variant("rs", issuer.Policy{SigningAlg: secret.RS256})
 	e.handler.Store(first)
 	if _, err := ring.Current().Signer(secret.RS256); err == nil {

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/providertest"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 // clock is the time of a test: it runs, and can be moved on.
@@ -41,11 +41,12 @@ type dial = func(ctx context.Context, network, address string) (net.Conn, error)
 // world is a database with simulated providers, and a keeper on it.
 type world struct {
 	t     testing.TB
-	dir   string
+	dir   string // of the spool
+	place testdb.Place
 	clock *clock
 	root  secret.Root
 	log   io.Writer
-	db    *sqlite.DB
+	db    *testdb.DB
 	ring  *secret.Ring
 	sims  map[string]*providertest.Simulator
 	urls  map[string]string
@@ -74,7 +75,7 @@ func newWorld(t testing.TB, dialects ...providertest.Dialect) *world {
 
 func emptyWorld(t testing.TB) *world {
 	return &world{
-		t: t, dir: t.TempDir(), clock: &clock{}, root: secret.NewRoot(), log: io.Discard,
+		t: t, dir: t.TempDir(), place: testdb.New(t), clock: &clock{}, root: secret.NewRoot(), log: io.Discard,
 		sims: map[string]*providertest.Simulator{}, urls: map[string]string{}, dials: map[string]dial{}, change: func(*keeper.Config) {},
 	}
 }
@@ -103,7 +104,7 @@ func newBubble(t testing.TB, dialects ...providertest.Dialect) (w *world, close 
 
 func (w *world) openStore() {
 	w.t.Helper()
-	w.db = must[*sqlite.DB](w.t)(sqlite.Open(w.t.Context(), filepath.Join(w.dir, "evergrant.db"), sqlite.Options{}))
+	w.db = must[*testdb.DB](w.t)(w.place.Open(w.t.Context()))
 	w.t.Cleanup(func() { w.db.Close() })
 	w.ring = must[*secret.Ring](w.t)(secret.OpenRing(w.t.Context(), w.root, w.db, w.clock.now, false))
 	w.store = w.db.Keeper()

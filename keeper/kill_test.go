@@ -167,7 +167,7 @@ func (w *world) explained(id string) {
 
 // order is for a process on the same database with the same providers.
 func (w *world) order() order {
-	o := order{Dir: w.dir, Root: w.root.Base64(), Providers: w.urls, Ahead: time.Until(w.clock.now()), Readers: 2}
+	o := order{Dir: w.dir, Place: w.place, Root: w.root.Base64(), Providers: w.urls, Ahead: time.Until(w.clock.now()), Readers: 2}
 	for name := range w.sims {
 		for i := range connectionsEach { // those that are not there are not found
 			o.IDs = append(o.IDs, fmt.Sprintf("%s-%d", name, i))
@@ -285,10 +285,13 @@ func processDialects() map[string]providertest.Dialect {
 
 // raceDialects are those of the tests with several processes.
 func raceDialects() map[string]providertest.Dialect {
-	return map[string]providertest.Dialect{"slow": {
-		Name: "slow", Rotation: provider.RotationSingleUse, AccessLife: time.Hour,
-		ClientRate: provider.Rate{Count: 500, Per: 1e9},
-	}}
+	slow := providertest.Dialect{
+		Name: "slow", Rotation: provider.RotationSingleUse, AccessLife: time.Hour, ClientRate: provider.Rate{Count: 500, Per: 1e9},
+	}
+	quick := slow
+	quick.Name, quick.ClientRate.Count = "quick", 100_000
+	quick.Definition.Limits = provider.Limits{Timeout: 2e9, Concurrency: 32, Rate: quick.ClientRate}
+	return map[string]providertest.Dialect{"slow": slow, "quick": quick}
 }
 
 // TestFourProcesses lets four keeper processes keep the same 200 connections of
@@ -304,14 +307,14 @@ func TestFourProcesses(t *testing.T) {
 
 func testFourProcesses(t *testing.T, least, most time.Duration) {
 	const connections, processes = 200, 4
-	w := newWorld(t, slices.Collect(maps.Values(raceDialects()))...)
+	w := newWorld(t, raceDialects()["slow"])
 	sim, random := w.sims["slow"], randomOf(2)
 	sim.Inject(providertest.Rule{Pick: func(providertest.Request) (providertest.Fault, bool) {
 		whole := least + time.Duration(random.Int64N(int64(most-least)))
 		part := time.Duration(random.Int64N(int64(whole)))
 		return providertest.Fault{Latency: part, AnswerLatency: whole - part}, true
 	}})
-	o := order{Dir: w.dir, Root: w.root.Base64(), Providers: w.urls, Limit: 60, Readers: 8}
+	o := order{Dir: w.dir, Place: w.place, Root: w.root.Base64(), Providers: w.urls, Limit: 60, Readers: 8}
 	for i := range connections {
 		id := fmt.Sprintf("slow-%d", i)
 		w.connect(id, "slow")

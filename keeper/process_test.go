@@ -18,9 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/pgtest"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 // processEnv holds, in a process that a test starts, what it is to do.
@@ -46,12 +47,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 // order is what a keeper process is told.
 type order struct {
-	Dir       string
+	Dir       string // of the spool
+	Place     testdb.Place
 	Root      string
 	Providers map[string]string // name of a dialect → URL of its simulator
 	Ahead     time.Duration     // of the clock
@@ -76,7 +78,7 @@ func (o order) run() error {
 	if err != nil {
 		return err
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(o.Dir, "evergrant.db"), sqlite.Options{})
+	db, err := o.Place.Open(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,14 +2,13 @@ package keeper_test
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/provider"
@@ -35,13 +34,7 @@ func (w *world) backup() []byte {
 func (w *world) restore(copied []byte) {
 	w.t.Helper()
 	w.db.Close()
-	path := filepath.Join(w.dir, "evergrant.db")
-	for _, name := range must[[]string](w.t)(filepath.Glob(path + "*")) {
-		os.Remove(name)
-	}
-	if err := os.WriteFile(path, copied, 0o600); err != nil {
-		w.t.Fatal(err)
-	}
+	w.place = testdb.Restore(w.t, copied)
 	w.openStore()
 	must[[]string](w.t)(w.db.Restored(w.t.Context(), w.clock.now()))
 	w.start()

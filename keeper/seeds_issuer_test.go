@@ -4,19 +4,18 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/providertest"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 // ownIssuer is a server of this project on a database of its own, which loses
@@ -24,7 +23,7 @@ import (
 type ownIssuer struct {
 	t        testing.TB
 	url      string
-	store    *sqlite.DB
+	store    *testdb.DB
 	server   *issuer.Server
 	lose     atomic.Int32 // answers, when the server acted
 	drop     atomic.Int32 // requests, before it acts
@@ -65,7 +64,7 @@ func withIssuer(t testing.TB) (*world, *ownIssuer) {
 	var stop func()
 	o.url, stop = providertest.Listen(o)
 	t.Cleanup(stop)
-	o.store = must[*sqlite.DB](t)(sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "issuer.db"), sqlite.Options{}))
+	o.store = must[*testdb.DB](t)(testdb.New(t).Open(t.Context()))
 	t.Cleanup(func() { o.store.Close() })
 	ring := must[*secret.Ring](t)(secret.OpenRing(t.Context(), secret.NewRoot(), o.store, w.clock.now, false))
 	o.server = must[*issuer.Server](t)(issuer.New(issuer.Config{

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/secret"
 )
 
@@ -162,7 +163,7 @@ func (m *meeting) AddKey(ctx context.Context, record secret.KeyRecord) error {
 }
 
 func TestTwoRingsMakeTheFirstKey(t *testing.T) {
-	path, root := newPath(t), secret.NewRoot()
+	path, root := testdb.New(t), secret.NewRoot()
 	var here, done sync.WaitGroup
 	here.Add(2)
 	rings, errs := make([]*secret.Ring, 2), make([]error, 2)
@@ -187,7 +188,7 @@ func TestTwoRingsMakeTheFirstKey(t *testing.T) {
 }
 
 func TestTwoRingsWithTwoRootsMakeTheFirstKey(t *testing.T) {
-	path := newPath(t)
+	path := testdb.New(t)
 	var here, done sync.WaitGroup
 	here.Add(2)
 	errs := make([]error, 2)
@@ -202,7 +203,7 @@ func TestTwoRingsWithTwoRootsMakeTheFirstKey(t *testing.T) {
 }
 
 func TestTwoRingsRotateAtOnce(t *testing.T) {
-	path, root := newPath(t), secret.NewRoot()
+	path, root := testdb.New(t), secret.NewRoot()
 	var here, done sync.WaitGroup
 	rings, errs := make([]*secret.Ring, 2), make([]error, 2)
 	openRing(t, root, openStore(t, path)) // makes the first key, so that these do not

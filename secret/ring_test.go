@@ -6,23 +6,26 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/pgtest"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
-// openStore opens the database at path, or a new one for "".
-func openStore(t testing.TB, path string) *sqlite.DB {
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// openStore opens the database at a place, or a new one for "".
+func openStore(t testing.TB, place testdb.Place) *testdb.DB {
 	t.Helper()
-	if path == "" {
-		path = newPath(t)
+	if place == "" {
+		place = testdb.New(t)
 	}
-	db, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	db, err := place.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +36,6 @@ func openStore(t testing.TB, path string) *sqlite.DB {
 	})
 	return db
 }
-
-func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "evergrant.db") }
 
 // start is when the clocks of these tests begin; stores keep milliseconds.
 var start = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
@@ -103,7 +104,7 @@ func keys(t *testing.T, store secret.KeyStore) []secret.KeyRecord {
 }
 
 func TestOpenRingMakesTheFirstKey(t *testing.T) {
-	path := newPath(t)
+	path := testdb.New(t)
 	store, root := openStore(t, path), secret.NewRoot()
 	ring := openRing(t, root, store)
 	records := keys(t, store)
@@ -296,7 +297,7 @@ func TestDelete(t *testing.T) {
 // TestKeysAboveTheNewestVerify holds that a ring on an older copy of the
 // database, or one that has not reloaded, takes what later keys made.
 func TestKeysAboveTheNewestVerify(t *testing.T) {
-	path, root, data := newPath(t), secret.NewRoot(), []byte("data")
+	path, root, data := testdb.New(t), secret.NewRoot(), []byte("data")
 	behind := openRing(t, root, openStore(t, path))
 	ahead := openRing(t, root, openStore(t, path))
 	for range 3 {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/go-jose/go-jose/v4"
 )
@@ -50,7 +51,7 @@ func withRSA(t *testing.T, root secret.Root, store secret.KeyStore) *secret.Ring
 // key in the form in which a resource server gets it, and that a ring reopened
 // on the same database signs the same.
 func TestSignatures(t *testing.T) {
-	path, root := newPath(t), secret.NewRoot()
+	path, root := testdb.New(t), secret.NewRoot()
 	ring := withRSA(t, root, openStore(t, path))
 	reopened := openRing(t, root, openStore(t, path))
 	if got := ring.Records()[0]; len(got.SealedRSA) == 0 || !bytes.Equal(got.SealedRSA, reopened.Records()[0].SealedRSA) {

@@ -10,19 +10,23 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/hook"
+	"github.com/evergrant/evergrant/internal/pgtest"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // received is one attempt as the receiver saw it.
 type received struct {
@@ -36,7 +40,7 @@ type received struct {
 // testing/synctest.
 type place struct {
 	t     *testing.T
-	db    *sqlite.DB
+	db    *testdb.DB
 	store hook.Store // the database, or what a test puts before it
 	log   bytes.Buffer
 	logMu sync.Mutex
@@ -55,7 +59,7 @@ func within(t *testing.T, test func(p *place)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &place{t: t, conns: make(chan net.Conn), dead: map[string]bool{}, respond: func(w http.ResponseWriter, r *http.Request) {}}
 		var err error
-		if p.db, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{}); err != nil {
+		if p.db, err = testdb.New(t).Open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		p.store = p.db
@@ -439,7 +443,7 @@ func TestStopWithinAnAttempt(t *testing.T) {
 
 // failing is the database with a step that fails: before it is done, or after.
 type failing struct {
-	*sqlite.DB
+	*testdb.DB
 	mu     sync.Mutex
 	method string
 	after  bool
@@ -525,6 +529,59 @@ func TestStoreThatFails(t *testing.T) {
 			})
 		}
 	}
+}
+
+// telling is a store that tells of events when the test says so.
+type telling struct {
+	hook.Store
+	told      chan struct{}
+	listening atomic.Int32
+}
+
+func (s *telling) Listen(ctx context.Context) <-chan struct{} {
+	s.listening.Add(1)
+	context.AfterFunc(ctx, func() { s.listening.Add(-1) })
+	return s.told
+}
+
+// TestToldOfEvents: where the store tells of an event, it is delivered at once,
+// and otherwise with the next look, as it is where nothing was told.
+func TestToldOfEvents(t *testing.T) {
+	within(t, func(p *place) {
+		store := &telling{Store: p.db, told: make(chan struct{})}
+		p.store = store
+		stop := p.run() // without webhooks nobody has to be told
+		p.after(2500 * time.Millisecond)
+		if n := store.listening.Load(); n != 0 {
+			t.Errorf("%d listen", n)
+		}
+		stop()
+		stop = p.run(to("app"))
+		p.after(1500 * time.Millisecond) // half a second before the next look
+		p.happens("connection.recovered", "one")
+		p.after(0)
+		if n := len(p.attempts()); n != 0 {
+			t.Fatalf("%d attempts before anybody looked", n)
+		}
+		store.told <- struct{}{}
+		p.after(0)
+		if n := len(p.attempts()); n != 1 {
+			t.Errorf("%d attempts after it was told", n)
+		}
+		p.happens("connection.recovered", "two") // of which nothing tells
+		p.after(time.Second)
+		if n := len(p.attempts()); n != 2 {
+			t.Errorf("%d attempts after a second", n)
+		}
+		if n := store.listening.Load(); n != 1 {
+			t.Errorf("%d listen", n)
+		}
+		stop()
+		p.after(0)
+		if n := store.listening.Load(); n != 0 {
+			t.Errorf("%d listen after the end", n)
+		}
+	})
 }
 
 func TestNew(t *testing.T) {

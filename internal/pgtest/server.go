@@ -230,9 +230,9 @@ func (s *Server) createDatabase(name string) error {
 	return err
 }
 
-// Exec runs SQL as the server's administrator, with the words of the SQL in a
-// database ("" for the one that every server has), and gives the answer: a line
-// for each row, its columns divided by |.
+// Exec runs SQL as the server's administrator, in a database ("" for the one that
+// every server has), and gives the answer: a line for each row, its columns
+// divided by |.
 func (s *Server) Exec(t testing.TB, database, sql string) string {
 	t.Helper()
 	answer, err := s.execIn(database, sql)
@@ -242,9 +242,9 @@ func (s *Server) Exec(t testing.TB, database, sql string) string {
 	return answer
 }
 
-// exec runs each statement by itself, outside of a transaction.
 func (s *Server) exec(statements ...string) (string, error) { return s.execIn("", statements...) }
 
+// execIn runs statements, each by itself.
 func (s *Server) execIn(database string, statements ...string) (string, error) {
 	program, err := tool("psql")
 	if err != nil {

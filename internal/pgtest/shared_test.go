@@ -44,6 +44,44 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
+// TestPrepared holds that what is used again is as it was when it was prepared,
+// and that who used it before does not find it any more.
+func TestPrepared(t *testing.T) {
+	prepared := 0
+	prepare := func(url string) error {
+		prepared++
+		_, err := trySQL(url, `CREATE TABLE kept (n int); CREATE TABLE t (n bigserial, m int); CREATE TABLE "select" (n int);
+			INSERT INTO kept VALUES (7); CREATE SEQUENCE begun MINVALUE 0 START 0; SELECT nextval('begun')`)
+		return err
+	}
+	seen := map[string]bool{}
+	for i := range 3 {
+		var url string
+		t.Run("test", func(t *testing.T) {
+			url = Prepared(t, prepare)
+			got := sql(t, url, `INSERT INTO t (m) VALUES (1) RETURNING n; SELECT n FROM kept; SELECT count(*) FROM "select"; SELECT nextval('begun'), current_setting('work_mem')`)
+			if got != "1\n7\n0\n1|4MB" {
+				t.Errorf("at first it has %q", got)
+			}
+			sql(t, url, `INSERT INTO t (m) SELECT generate_series(1, 100); INSERT INTO "select" VALUES (1); ALTER DATABASE `+nameOf(url)+` SET work_mem = '5MB'`)
+			if i == 1 {
+				forgotten := connect(t, url)
+				forgotten.ask("BEGIN; LOCK TABLE t; SELECT 1")
+				forgotten.answer()
+			}
+		})
+		if _, err := trySQL(url, "SELECT 1"); err == nil || seen[url] {
+			t.Errorf("%s is there after its test", url)
+		}
+		seen[url] = true
+	}
+	t.Run("broken", func(t *testing.T) { sql(t, Prepared(t, prepare), "DROP TABLE t") })
+	t.Run("after it", func(t *testing.T) { sql(t, Prepared(t, prepare), "INSERT INTO t (m) VALUES (1)") })
+	if prepared != 2 {
+		t.Errorf("prepared %d times, want once, and once for the broken one", prepared)
+	}
+}
+
 // TestDatabasesAtOnce holds that goroutines get one each.
 func TestDatabasesAtOnce(t *testing.T) {
 	var all sync.Map

@@ -27,15 +27,23 @@ var layers = map[string]int{
 	"store/sqlite": 3, "store/postgres": 3, "internal/web": 3, "internal/bench": 3,
 	"store/storetest": 3, "providertest": 3,
 	"bench":         4,
+	"bench/scale":   4,
 	"cmd/evergrant": 4,
 
 	"internal/structure": 0,
+	// For tests alone: servers, the load of what is killed, and the database that a
+	// suite runs on.
+	"internal/pgtest": 0, "internal/killtest": 2, "internal/testdb": 4,
 }
+
+// forTests are packages that tests import and nothing else does: they count as
+// tests, and may do what tests may.
+var forTests = []string{"store/storetest", "internal/pgtest", "internal/killtest", "internal/testdb"}
 
 // allowed narrows what the layers permit: what a package may import from this
 // module, in full.
 var allowed = map[string][]string{
-	"oauth": {}, "secret": {}, "internal/structure": {},
+	"oauth": {}, "secret": {}, "internal/structure": {}, "internal/pgtest": {},
 	"issuer":         {"oauth", "secret"},
 	"provider":       {"oauth", "secret"},
 	"probe":          {"oauth"},
@@ -46,6 +54,7 @@ var allowed = map[string][]string{
 	"internal/web":   {"oauth", "secret", "issuer", "provider", "keeper", "internal/hook"},
 	"internal/bench": {".", "oauth"},
 	"bench":          {"internal/bench", ".", "oauth", "secret"},
+	"bench/scale":    {"internal/bench", "issuer", "store/postgres"},
 }
 
 // source is one parsed Go file of the module.
@@ -135,8 +144,13 @@ func TestImportsPointDown(t *testing.T) {
 			if layers[target] >= layers[s.dir] {
 				t.Errorf("%s imports %s, which is not below it", s.name, target)
 			}
-			if strings.HasPrefix(target, "store/") && target != "store/column" && s.dir != "cmd/evergrant" {
+			// testdb opens either database for the tests of packages that run on any, and
+			// scale measures one.
+			if strings.HasPrefix(target, "store/") && target != "store/column" && !slices.Contains([]string{"cmd/evergrant", "internal/testdb", "bench/scale"}, s.dir) {
 				t.Errorf("%s imports %s: only cmd names a database", s.name, target)
+			}
+			if slices.Contains(forTests, target) && !slices.Contains(forTests, s.dir) {
+				t.Errorf("%s imports %s, which is for tests", s.name, target)
 			}
 		}
 	}
@@ -238,7 +252,7 @@ func TestTestsAreAsLongAsCode(t *testing.T) {
 	all, _ := sources(t)
 	code, tests := 0, 0
 	for _, s := range all {
-		if s.test || s.dir == "store/storetest" {
+		if s.test || slices.Contains(forTests, s.dir) {
 			tests += s.code
 		} else {
 			code += s.code
@@ -311,10 +325,10 @@ func undocumented(t *testing.T, s source, d *ast.GenDecl) {
 // TestTimeComesIn holds that nothing below cmd asks the clock itself: time
 // comes in as a function, with time.Now as the default of a constructor.
 func TestTimeComesIn(t *testing.T) {
-	clockReaders := []string{"cmd/evergrant", "bench", "internal/bench"}
+	clockReaders := []string{"cmd/evergrant", "bench", "bench/scale", "internal/bench"}
 	all, fset := sources(t)
 	for _, s := range all {
-		if s.test || slices.Contains(clockReaders, s.dir) || s.dir == "store/storetest" {
+		if s.test || slices.Contains(clockReaders, s.dir) || slices.Contains(forTests, s.dir) {
 			continue
 		}
 		ast.Inspect(s.syntax, func(n ast.Node) bool {

@@ -7,17 +7,17 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/evergrant/evergrant/internal/hook"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/providertest"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 // types are those of a list's events.
@@ -305,10 +305,10 @@ func TestTooManyStreams(t *testing.T) {
 }
 
 // within runs a test in a bubble with a database, whose time passes by itself.
-func within(t *testing.T, test func(t *testing.T, db *sqlite.DB)) {
+func within(t *testing.T, test func(t *testing.T, db *testdb.DB)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{})
+		db, err := testdb.New(t).Open(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +317,7 @@ func within(t *testing.T, test func(t *testing.T, db *sqlite.DB)) {
 	})
 }
 
-func happens(t *testing.T, db *sqlite.DB, eventType string) {
+func happens(t *testing.T, db *testdb.DB, eventType string) {
 	t.Helper()
 	if _, err := db.Keeper().Record(t.Context(), keeper.Event{At: time.Now(), Type: eventType, Provider: "plain", Actor: "keeper"}); err != nil {
 		t.Fatal(err)
@@ -326,7 +326,7 @@ func happens(t *testing.T, db *sqlite.DB, eventType string) {
 
 // TestHeartbeat: a stream on which nothing happens says so, and where to go on.
 func TestHeartbeat(t *testing.T) {
-	within(t, func(t *testing.T, db *sqlite.DB) {
+	within(t, func(t *testing.T, db *testdb.DB) {
 		a := newAPI(APIConfig{Hooks: db})
 		a.tail = newTail(db, a.Log)
 		near, far := net.Pipe()
@@ -386,7 +386,7 @@ func (l onePipe) Addr() net.Addr { return &net.UnixAddr{} }
 
 // counting counts what the tail asks the store for.
 type counting struct {
-	*sqlite.DB
+	*testdb.DB
 	mu   sync.Mutex
 	read int
 	fail bool
@@ -416,7 +416,7 @@ func (c *counting) count() int {
 // nobody misses anything or sees it twice; and when all have left nobody reads.
 func TestTail(t *testing.T) {
 	t.Parallel()
-	within(t, func(t *testing.T, db *sqlite.DB) {
+	within(t, func(t *testing.T, db *testdb.DB) {
 		store, log := &counting{DB: db}, &logs{}
 		tail := newTail(store, log.logger())
 		happens(t, db, "provider.before")
@@ -484,10 +484,67 @@ func TestTail(t *testing.T) {
 	})
 }
 
+// telling is a store that tells of events when the test says so.
+type telling struct {
+	*testdb.DB
+	told      chan struct{}
+	listening atomic.Int32
+}
+
+func (s *telling) Listen(ctx context.Context) <-chan struct{} {
+	s.listening.Add(1)
+	context.AfterFunc(ctx, func() { s.listening.Add(-1) })
+	return s.told
+}
+
+// TestTailIsTold: where the store tells of an event, it is read at once, and
+// otherwise with the next look; while nobody listens to the tail, it does not
+// listen to the store.
+func TestTailIsTold(t *testing.T) {
+	within(t, func(t *testing.T, db *testdb.DB) {
+		store, log := &telling{DB: db, told: make(chan struct{})}, &logs{}
+		tail := newTail(store, log.logger())
+		last, leave, err := tail.join(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func() int {
+			synctest.Wait()
+			events, next, _, err := tail.since(t.Context(), last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = next
+			return len(events)
+		}
+		time.Sleep(tailPoll + tailPoll/2)
+		happens(t, db, "provider.down")
+		if n := read(); n != 0 {
+			t.Fatalf("%d events before anybody looked", n)
+		}
+		store.told <- struct{}{}
+		if n := read(); n != 1 {
+			t.Errorf("%d events after it was told", n)
+		}
+		happens(t, db, "provider.up") // of which nothing tells
+		time.Sleep(tailPoll)
+		if n := read(); n != 1 {
+			t.Errorf("%d events after the next look", n)
+		}
+		if n := store.listening.Load(); n != 1 {
+			t.Errorf("%d listen", n)
+		}
+		leave()
+		if synctest.Wait(); store.listening.Load() != 0 {
+			t.Error("the store is listened to for nobody")
+		}
+	})
+}
+
 // TestTailWithoutStore: a store that fails for a while costs no event, and is
 // told once.
 func TestTailWithoutStore(t *testing.T) {
-	within(t, func(t *testing.T, db *sqlite.DB) {
+	within(t, func(t *testing.T, db *testdb.DB) {
 		store, log := &counting{DB: db, fail: true}, &logs{}
 		tail := newTail(store, log.logger())
 		last, leave, err := tail.join(t.Context())

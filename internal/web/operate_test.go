@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 // states are the keys' numbers and states.
@@ -81,11 +79,7 @@ func TestBackup(t *testing.T) {
 	if r.header.Get("Content-Type") != "application/octet-stream" {
 		t.Errorf("content type %q", r.header.Get("Content-Type"))
 	}
-	file := filepath.Join(t.TempDir(), "copy.db")
-	if err := os.WriteFile(file, []byte(r.body), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	restored, err := sqlite.Open(t.Context(), file, sqlite.Options{})
+	restored, err := testdb.Restore(t, []byte(r.body)).Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +92,7 @@ func TestBackup(t *testing.T) {
 
 // failingBackup is a database whose copy fails after some bytes.
 type failingBackup struct {
-	*sqlite.DB
+	*testdb.DB
 	after int
 }
 

@@ -11,20 +11,23 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/pgtest"
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
 	"github.com/evergrant/evergrant/providertest"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 const (
 	verifier    = "a-code-verifier-of-at-least-forty-three-characters"
@@ -72,12 +75,12 @@ func (l *logs) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// server is a whole server on a database in a temporary directory.
+// server is a whole server on a database of its own.
 type server struct {
 	t     *testing.T
 	url   string
 	http  *httptest.Server
-	db    *sqlite.DB
+	db    *testdb.DB
 	admin *issuer.Admin
 	keys  *secret.Ring
 	clock *clock
@@ -112,7 +115,7 @@ func startDefined(t *testing.T, tls bool, define func(*provider.Definition), dia
 	}
 	ctx := t.Context()
 	var err error
-	if s.db, err = sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.db"), sqlite.Options{}); err != nil {
+	if s.db, err = testdb.New(t).Open(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.db.Close() })

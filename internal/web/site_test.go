@@ -6,14 +6,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/secret"
-	"github.com/evergrant/evergrant/store/sqlite"
 )
 
 func TestHealth(t *testing.T) {
@@ -178,7 +177,7 @@ func FuzzOpenSignIn(f *testing.F) {
 // fuzzPages are pages with keys of their own.
 func fuzzPages(f *testing.F) *Pages {
 	f.Helper()
-	db, err := sqlite.Open(f.Context(), filepath.Join(f.TempDir(), "test.db"), sqlite.Options{})
+	db, err := testdb.New(f).Open(f.Context())
 	if err != nil {
 		f.Fatal(err)
 	}
