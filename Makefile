@@ -34,7 +34,7 @@ growth: ## 1,000 grants refreshed 1,000 times each: rows, bytes and writes
 	EVERGRANT_GROWTH=1000x1000 $(GO) test -count=1 -v -timeout 60m -run '^TestGrowth$$' ./store/sqlite
 
 torture: ## 5,000 kills of a server, and of a keeper, between any two steps
-	EVERGRANT_KILLS=5000 $(GO) test -count=1 -v -timeout 180m -p 1 -run '^TestKill' ./store/sqlite ./keeper
+	EVERGRANT_KILLS=5000 $(GO) test -count=1 -v -timeout 180m -p 1 -run '^TestKill' ./store/sqlite ./store/postgres ./keeper
 
 scale: ## refreshes among SCALE_GRANTS (10,000,000) in PostgreSQL beside those among 10,000
 	@scripts/need postgres:postgresql

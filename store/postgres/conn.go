@@ -21,7 +21,7 @@ const (
 	// batchesAtOnce of them.
 	defaultConns = 16
 	// connectTimeout is for one host, where the connection string says nothing.
-	connectTimeout = 3 * time.Second
+	connectTimeout = 2 * time.Second
 	// pingTimeout is how long a connection that was idle is waited for, before
 	// another one is tried: its server may have gone without a word.
 	pingTimeout = time.Second
@@ -67,13 +67,31 @@ func connect(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	given.DialFunc = withoutCancelling(given.DialFunc)
 	// A pooler may share out a session that listens; pgx would keep what it is told.
 	given.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
+	var hosts hosts
+	config.BeforeConnect = hosts.order
 	timeout := given.ConnectTimeout
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		hosts.connected(conn)
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		return checkServer(ctx, conn)
 	}
-	return pgxpool.NewWithConfig(ctx, config)
+	var pool *pgxpool.Pool
+	ping := config.PingTimeout
+	config.ShouldPing = func(ctx context.Context, idle pgxpool.ShouldPingParams) bool {
+		if idle.IdleDuration < time.Second {
+			return false
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ping)
+		defer cancel()
+		dead := idle.Conn.Ping(ctx) != nil
+		if dead { // so are the others, each of which would be waited for
+			pool.Reset()
+		}
+		return dead // the pool's own ping then fails at once, and gives it up
+	}
+	pool, err = pgxpool.NewWithConfig(ctx, config)
+	return pool, err
 }
 
 // withoutCancelling makes connections of which pgx can cancel no statement. It

@@ -148,3 +148,46 @@ func TestPooler(t *testing.T) {
 		}
 	}
 }
+
+// TestEndedSessions ends all sessions of a pool: one of them costs a write its
+// outcome, and none a read its answer.
+func TestEndedSessions(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	db := opened(t, url)
+	conn := connected(t, url)
+	end := func() int {
+		ended := value[[]int32](t, conn, `SELECT array_agg(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'evergrant'`)
+		execute(t, conn, "SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) AS pid", ended)
+		eventually(t, "the sessions end", func() bool {
+			return value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)", ended) == 0
+		})
+		return len(ended)
+	}
+	grants := created(t, db, 40) // by all connections that a pool has
+	g := grants[0]
+	if ended := end(); ended < 3 {
+		t.Fatalf("there were %d sessions", ended)
+	}
+	if got, err := db.Grant(t.Context(), g.ID); err != nil || got.ID != g.ID {
+		t.Errorf("read: %+v, %v", got, err)
+	}
+	created(t, db, 40)
+	end()
+	refusals := 0
+	for range 5 {
+		got, _, err := db.Rotate(t.Context(), next(g))
+		switch {
+		case errors.Is(err, issuer.ErrUnavailable):
+			refusals++
+		case err != nil || got.Generation != g.Generation+1:
+			t.Fatalf("%+v, %v", got, err)
+		default:
+			g = got
+		}
+	}
+	if refusals > 1 {
+		t.Errorf("%d of 5 refreshes were refused", refusals)
+	}
+}

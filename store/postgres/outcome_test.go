@@ -142,11 +142,11 @@ func TestLostAnswers(t *testing.T) {
 		name, statement string
 		do              func(g issuer.Grant) error
 	}{
-		{"Rotate", "UPDATE grants SET generation", func(g issuer.Grant) error {
+		{"Rotate", "rotate_grants", func(g issuer.Grant) error {
 			got, rotated, err := db.Rotate(t.Context(), next(g))
 			return asIf(err, rotated && got.Generation == g.Generation+1 && got.RotatedAt.Equal(next(g).At))
 		}},
-		{"Rotate with an event", "UPDATE grants SET generation", func(g issuer.Grant) error {
+		{"Rotate with an event", "rotate_grants", func(g issuer.Grant) error {
 			r, e := next(g), event("test", g)
 			r.Event = &e
 			got, rotated, err := db.Rotate(t.Context(), r)
@@ -214,7 +214,7 @@ func TestLostBatch(t *testing.T) {
 	for _, g := range append(grants, missing) {
 		batch = append(batch, &rotation{Rotation: next(g)})
 	}
-	w.breakAt("UPDATE grants SET generation", true)
+	w.breakAt("rotate_grants", true)
 	db.rotateBatch(batch)
 	if !w.broke() {
 		t.Fatal("the batch did not meet the broken wire")

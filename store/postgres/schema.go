@@ -21,7 +21,9 @@ import (
 // plan is kept by the session then, of whoever has it: to plan the statement takes
 // as long as to execute it. A plan that was kept since the table was small must be
 // good when it is not, so each row is looked up by its id: the settings leave the
-// planner no other way, and IS TRUE none by the client, of whom there are few.
+// planner no other way, and IS TRUE none by the client, of whom there are few. What
+// it gives is a type of its own: a column that a later release adds to grants must
+// not change that under a call.
 //
 // Text is compared bytewise where it is listed in order. Each table's rows are
 // found by what begins its primary key, so that tables can be partitioned or
@@ -53,8 +55,12 @@ CREATE INDEX grants_purge ON grants (purge_hour, id);
 CREATE INDEX grants_client ON grants (client_id, id);
 CREATE INDEX grants_subject ON grants (subject, id);
 
+CREATE TYPE rotated_grant AS (
+	id uuid, client_id text, subject text, scope text, generation bigint, key_id bigint, created_at bigint, rotated_at bigint,
+	expires_at bigint, ends_at bigint, access_expires_at bigint, revoked_at bigint, revoked_cause text, retries bigint
+);
 CREATE FUNCTION rotate_grants(ids uuid[], clients text[], was bigint[], becomes bigint[], keys bigint[], ats bigint[], expiries bigint[],
-		access_expiries bigint[]) RETURNS SETOF grants LANGUAGE plpgsql
+		access_expiries bigint[]) RETURNS SETOF rotated_grant LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
 	RETURN QUERY UPDATE grants SET generation = r.becomes, key_id = r.key_id, rotated_at = r.at,
@@ -66,7 +72,8 @@ BEGIN
 			AS r (id, client_id, was, becomes, key_id, at, expires_at, access_expires_at)
 		WHERE grants.id = r.id AND (grants.client_id = r.client_id) IS TRUE AND grants.generation = r.was AND grants.revoked_at = 0
 			AND (grants.expires_at = 0 OR grants.expires_at > r.at) AND (grants.ends_at = 0 OR grants.ends_at > r.at)
-		RETURNING grants.*;
+		RETURNING grants.id, grants.client_id, grants.subject, grants.scope, grants.generation, grants.key_id, grants.created_at, grants.rotated_at,
+			grants.expires_at, grants.ends_at, grants.access_expires_at, grants.revoked_at, grants.revoked_cause, grants.retries;
 END $$;
 
 CREATE TABLE clients (id text COLLATE "C" PRIMARY KEY, doc text NOT NULL);

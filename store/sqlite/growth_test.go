@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/killtest"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/store/sqlite"
 	driver "zombiezen.com/go/sqlite"
@@ -78,21 +79,21 @@ func percent(before, after int64) float64 { return float64(after-before) / float
 type grower struct {
 	t       *testing.T
 	path    string
-	site    site
+	site    killtest.Site
 	service *service
-	app     *app
-	newest  []answer // of each grant
+	app     *killtest.App
+	newest  []killtest.Answer // of each grant
 }
 
 func newGrower(t *testing.T, o sqlite.Options, grants int) *grower {
 	t.Helper()
-	g := &grower{t: t, path: filepath.Join(t.TempDir(), "evergrant.db"), site: newSite(), newest: make([]answer, grants)}
+	g := &grower{t: t, path: filepath.Join(t.TempDir(), "evergrant.db"), site: killtest.NewSite(), newest: make([]killtest.Answer, grants)}
 	g.open(o)
-	if err := g.service.populate(t.Context(), g.site); err != nil {
+	if err := g.service.Populate(t.Context(), g.site); err != nil {
 		t.Fatal(err)
 	}
 	g.each(func(i int) error {
-		a, err := g.app.grant(t.Context(), opaqueClient)
+		a, err := g.app.Grant(t.Context(), killtest.OpaqueClient)
 		g.newest[i] = a
 		return expect(a, err, 1)
 	})
@@ -100,9 +101,9 @@ func newGrower(t *testing.T, o sqlite.Options, grants int) *grower {
 }
 
 func (g *grower) open(o sqlite.Options) {
-	g.service = must[*service](g.t)(openService(g.t.Context(), g.path, g.site.root, o, nil))
-	g.app = newApp(g.site, "https://issuer.test", inProcess{g.service.server})
-	store := g.service.store
+	g.service = must[*service](g.t)(openService(g.t.Context(), g.path, g.site.Root, o, nil))
+	g.app = killtest.NewApp(g.site, "https://issuer.test", killtest.InProcess{Handler: g.service.Server})
+	store := g.service.Store
 	g.t.Cleanup(func() {
 		if err := store.Close(); err != nil {
 			g.t.Error(err)
@@ -110,8 +111,8 @@ func (g *grower) open(o sqlite.Options) {
 	})
 }
 
-func expect(a answer, err error, generation uint32) error {
-	if err == nil && (!a.ok() || a.generation() != generation) {
+func expect(a killtest.Answer, err error, generation uint32) error {
+	if err == nil && (!a.OK() || a.Generation() != generation) {
 		err = fmt.Errorf("%v, expected generation %d", a, generation)
 	}
 	return err
@@ -138,8 +139,8 @@ func (g *grower) each(f func(i int) error) {
 }
 
 func (g *grower) refresh(i int) error {
-	a, err := g.app.refresh(g.t.Context(), opaqueClient, g.newest[i].tokens.RefreshToken)
-	err = expect(a, err, g.newest[i].generation()+1)
+	a, err := g.app.Refresh(g.t.Context(), killtest.OpaqueClient, g.newest[i].Tokens.RefreshToken)
+	err = expect(a, err, g.newest[i].Generation()+1)
 	g.newest[i] = a
 	return err
 }
@@ -152,7 +153,7 @@ func (g *grower) refreshAll(times int) {
 
 func (g *grower) stats() issuer.Stats {
 	g.t.Helper()
-	return must[issuer.Stats](g.t)(g.service.store.Stats(g.t.Context()))
+	return must[issuer.Stats](g.t)(g.service.Store.Stats(g.t.Context()))
 }
 
 // inspect opens another connection to the database.

@@ -10,11 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/internal/killtest"
 	"github.com/evergrant/evergrant/store/sqlite"
 )
 
@@ -25,8 +24,6 @@ const (
 	// leastLoad is how many refreshes must have been answered between two kills,
 	// or the second does not count.
 	leastLoad = 12
-	// newGrants is how many grants a client makes between two kills.
-	newGrants = 2
 	// reachTime is how long a server may take to come to the step where it ends.
 	reachTime = time.Minute
 	// outside is the aim of a kill that this process sends, at any moment.
@@ -96,47 +93,24 @@ func (s *tally) report(t *testing.T) {
 
 // round is one database, from its making to its last check.
 type round struct {
-	t       *testing.T
-	total   *tally
-	dir     string
-	site    site
-	random  *rand.Rand
-	workers []*worker
-	orphans map[string]bool // grants that were made without anybody being told, by id
-
-	app *app
-	// Of the present cycle:
-	before     string // the target of the last one
-	target     string
-	refreshed  atomic.Int64 // refreshes that were answered
-	unanswered atomic.Int64 // requests for a new grant that were not
+	t      *testing.T
+	total  *tally
+	path   string
+	site   killtest.Site
+	random *rand.Rand
+	load   *killtest.Load
+	target string // of the present cycle
 }
 
 func newRound(t *testing.T, total *tally) *round {
 	t.Helper()
-	dir, site := t.TempDir(), newSite()
-	if err := os.WriteFile(rootIn(dir), []byte(site.root.Base64()), 0o600); err != nil {
+	r := &round{t: t, total: total, path: databaseIn(t.TempDir()), site: killtest.NewSite(), random: rand.New(rand.NewPCG(uint64(total.counted), 7))}
+	service := must[*service](t)(openService(t.Context(), r.path, r.site.Root, sqlite.Options{}, nil))
+	if err := service.Populate(t.Context(), r.site); err != nil {
 		t.Fatal(err)
 	}
-	service := must[*service](t)(openService(t.Context(), databaseIn(dir), site.root, sqlite.Options{}, nil))
-	if err := service.populate(t.Context(), site); err != nil {
-		t.Fatal(err)
-	}
-	r := &round{t: t, total: total, dir: dir, site: site, orphans: map[string]bool{}, random: rand.New(rand.NewPCG(uint64(total.counted), 7))}
-	r.app = newApp(site, "https://issuer.test", inProcess{service.server})
-	for i, role := range []func(*round, *worker) bool{
-		(*round).refreshOnly, (*round).refreshOnly, (*round).refreshOnly, (*round).refreshOnly, (*round).refreshOnly,
-		(*round).refreshAndRetry, (*round).refreshAndRetry, (*round).refreshTwice, (*round).refreshTwice,
-		(*round).acquire, (*round).acquire, (*round).revokeOften,
-	} {
-		w := &worker{client: []string{opaqueClient, jwtClient}[i%2], role: role, random: rand.New(rand.NewPCG(r.random.Uint64(), uint64(i)))}
-		w.own = &chain{client: w.client}
-		if !r.obtain(w.own) {
-			t.FailNow()
-		}
-		r.workers = append(r.workers, w)
-	}
-	if err := service.store.Close(); err != nil {
+	r.load = killtest.NewLoad(t, killtest.NewApp(r.site, "https://issuer.test", killtest.InProcess{Handler: service.Server}), r.random)
+	if err := service.Store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -149,11 +123,11 @@ func (r *round) run(kills int, targets []string) {
 		if r.random.IntN(10) == 0 {
 			r.killAtStart()
 		}
-		r.before, r.target = r.target, targets[r.total.cycles%len(targets)]
+		r.load.Before, r.target = r.target, targets[r.total.cycles%len(targets)]
 		r.total.cycles++
 		r.cycle()
-		r.total.refreshed += int(r.refreshed.Load())
-		if r.refreshed.Load() < leastLoad {
+		r.total.refreshed += int(r.load.Refreshed.Load())
+		if r.load.Refreshed.Load() < leastLoad {
 			r.total.uncounted++
 			continue
 		}
@@ -168,51 +142,43 @@ func (r *round) run(kills int, targets []string) {
 
 // killAtStart kills a server while it opens the database.
 func (r *round) killAtStart() {
-	p, _, err := spawn(r.dir, r.logPages())
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	p, _ := killtest.Spawn(r.t, r.path, r.site, r.logPages())
 	time.Sleep(r.upTo(100 * time.Millisecond))
-	p.cmd.Process.Kill()
-	p.killed(r.t)
+	p.Kill()
+	p.Killed(r.t)
 }
 
 // cycle starts a server, checks that it remembers, and kills it under load.
 func (r *round) cycle() {
 	t := r.t
-	server := startServer(t, r.dir, r.logPages(), r.site)
-	r.app = server.app
-	var known state
-	server.operate(t, http.MethodGet, "/test/state", &known)
-	r.recall(known)
-	r.each(func(w *worker) { r.resolve(w, known.Grants) })
+	server := killtest.Start(t, r.path, r.site, r.logPages())
+	r.load.App = server.App
+	var known killtest.State
+	server.Operate(t, http.MethodGet, killtest.StatePath, &known)
+	r.count(r.load.Recall(known))
+	r.load.Resolve(known)
 	if t.Failed() {
-		server.fail(t, errors.New("not as it was before the kill"))
+		server.Fail(t, errors.New("not as it was before the kill"))
 	}
-	r.refreshed.Store(0)
-	r.unanswered.Store(0)
+	r.load.Refreshed.Store(0)
+	r.load.Forget()
 	watchdog := time.AfterFunc(reachTime, func() {
 		t.Errorf("the server was not killed at %q in time", r.target)
-		server.cmd.Process.Kill()
+		server.Kill()
 	})
 	defer watchdog.Stop()
 	var load sync.WaitGroup
-	load.Go(func() {
-		r.each(func(w *worker) {
-			for w.made = 0; w.role(r, w); {
-			}
-		})
-	})
+	load.Go(func() { r.load.Work(func(answered bool) bool { return answered }) })
 	r.aim(server)
 	load.Wait()
-	server.killed(t)
+	server.Killed(t)
 }
 
 // aim makes that the server ends at the target.
-func (r *round) aim(server *process) {
+func (r *round) aim(server *killtest.Process) {
 	if r.target == outside {
 		time.Sleep(20*time.Millisecond + r.upTo(80*time.Millisecond))
-		server.cmd.Process.Kill()
+		server.Kill()
 		return
 	}
 	passages := 4 + r.random.IntN(10)
@@ -224,7 +190,7 @@ func (r *round) aim(server *process) {
 		time.Sleep(r.upTo(40 * time.Millisecond))
 	}
 	var passed []string
-	server.operate(r.t, http.MethodPost, fmt.Sprintf("/test/arm?step=%s&passages=%d", r.target, passages), &passed)
+	server.Operate(r.t, http.MethodPost, fmt.Sprintf("/test/arm?step=%s&passages=%d", r.target, passages), &passed)
 	for _, step := range passed {
 		r.total.seen[step] = true
 	}
@@ -238,101 +204,30 @@ func (r *round) movesLog() bool {
 
 // logPages is how long the write-ahead log of a server gets: it is moved all
 // the time, or never, so that it is recovered when it is short and long.
-func (r *round) logPages() int {
+func (r *round) logPages() string {
+	pages := 0
 	if r.movesLog() || r.random.IntN(2) == 0 {
-		return 64
+		pages = 64
 	}
-	return 0
+	return serverLogPages + "=" + strconv.Itoa(pages)
 }
 
 func (r *round) upTo(d time.Duration) time.Duration { return time.Duration(r.random.Int64N(int64(d))) }
 
-// each lets all workers do something at once.
-func (r *round) each(f func(*worker)) {
-	var all sync.WaitGroup
-	for _, w := range r.workers {
-		all.Go(func() { f(w) })
-	}
-	all.Wait()
-}
-
-// recall compares the rows of a server that was just started with what the
-// clients were told before it was killed.
-func (r *round) recall(s state) {
-	t, unknown := r.t, maps.Clone(s.Grants)
-	if s.Alarms > 0 {
-		t.Errorf("%d events say that a token was reused, or came to a row that was behind it", s.Alarms)
-	}
-	for _, w := range r.workers {
-		for _, c := range w.chains() {
-			row, ok := s.Grants[c.id.String()]
-			delete(unknown, c.id.String())
-			if !ok {
-				t.Errorf("grant %s, which was answered at generation %d, is unknown after a kill at %q", c.id, c.generation(), r.before)
-				continue
-			}
-			if problem := c.contradicts(row); problem != "" {
-				t.Errorf("grant %s after a kill at %q: %s", c.id, r.before, problem)
-			}
-			switch {
-			case !c.pending || c.end != alive:
-			case row.Generation > c.generation():
-				r.total.kept[r.before]++
-			default:
-				r.total.lost[r.before]++
-			}
-		}
-	}
-	found := 0
-	for id := range unknown {
-		if !r.orphans[id] {
-			r.orphans[id] = true
-			found++
-		}
-	}
-	r.total.orphans += found
-	if asked := int(r.unanswered.Load()); found > asked {
-		t.Errorf("%d grants that nobody was told of after %d requests without answer", found, asked)
-	}
-	for id := range r.orphans {
-		if _, ok := unknown[id]; !ok {
-			t.Errorf("grant %s was there after one restart and is not after another", id)
-		}
-	}
+func (r *round) count(found killtest.Recalled) {
+	r.total.kept[r.load.Before] += found.Kept
+	r.total.lost[r.load.Before] += found.Lost
+	r.total.orphans += found.Orphans
 }
 
 // examine opens the file after the last kill and compares all that it holds.
 func (r *round) examine() {
 	t, ctx := r.t, r.t.Context()
-	service := must[*service](t)(openService(ctx, databaseIn(r.dir), r.site.root, sqlite.Options{}, nil))
-	defer service.store.Close()
-	if err := service.store.Check(ctx); err != nil {
+	service := must[*service](t)(openService(ctx, r.path, r.site.Root, sqlite.Options{}, nil))
+	defer service.Store.Close()
+	if err := service.Store.Check(ctx); err != nil {
 		t.Error(err)
 	}
-	last := must[state](t)(service.state(ctx))
-	r.before = r.target
-	r.recall(last)
-	known := len(r.orphans)
-	for _, w := range r.workers {
-		known += len(w.chains())
-	}
-	if len(last.Grants) != known {
-		t.Errorf("%d grants, %d made", len(last.Grants), known)
-	}
-	created := must[map[issuer.GrantID]int](t)(service.events(ctx, issuer.EventGrantCreated))
-	ended := must[map[issuer.GrantID]int](t)(service.events(ctx, issuer.EventGrantRevoked))
-	for id, count := range must[map[issuer.GrantID]int](t)(service.events(ctx, issuer.EventCodeReplayed)) {
-		ended[id] += count
-	}
-	for _, row := range last.Grants {
-		if created[row.ID] != 1 {
-			t.Errorf("grant %s has %d events of its making", row.ID, created[row.ID])
-		}
-		if (ended[row.ID] == 1) == row.RevokedAt.IsZero() || ended[row.ID] > 1 {
-			t.Errorf("grant %s, revoked at %q, has %d events of its end", row.ID, row.RevokedAt, ended[row.ID])
-		}
-	}
-	if len(created) != known {
-		t.Errorf("%d grants, events of the making of %d", known, len(created))
-	}
+	r.load.Before = r.target
+	r.count(killtest.Examine(ctx, r.load, service))
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evergrant/evergrant/internal/killtest"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/store/sqlite"
@@ -19,16 +20,16 @@ import (
 // history is a grant with every answer that its client was ever given.
 type history struct {
 	client   string
-	answers  []answer
+	answers  []killtest.Answer
 	backedUp int  // how many of them are older than the backup
 	lost     bool // the client never got the last one
 	singled  bool // has a part in the test of its own
 }
 
-func (h *history) id() issuer.GrantID { return h.answers[0].grant() }
+func (h *history) id() issuer.GrantID { return h.answers[0].Grant() }
 
 // newest is the last answer that the client has.
-func (h *history) newest() answer {
+func (h *history) newest() killtest.Answer {
 	if h.lost {
 		return h.answers[len(h.answers)-2]
 	}
@@ -57,20 +58,20 @@ func (c *clock) advance(d time.Duration) {
 type disaster struct {
 	t    *testing.T
 	ctx  context.Context
-	site site
+	site killtest.Site
 	dir  string
 	clock
 	service *service
 	http    *httptest.Server
-	app     *app
+	app     *killtest.App
 	grants  []*history
 }
 
 func newDisaster(t *testing.T) *disaster {
 	t.Helper()
-	d := &disaster{t: t, ctx: t.Context(), site: newSite(), dir: t.TempDir(), clock: clock{now: time.UnixMilli(1_700_000_000_000)}}
+	d := &disaster{t: t, ctx: t.Context(), site: killtest.NewSite(), dir: t.TempDir(), clock: clock{now: time.UnixMilli(1_700_000_000_000)}}
 	d.open()
-	if err := d.service.populate(d.ctx, d.site); err != nil {
+	if err := d.service.Populate(d.ctx, d.site); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.close() })
@@ -78,15 +79,15 @@ func newDisaster(t *testing.T) *disaster {
 }
 
 func (d *disaster) open() {
-	d.service = must[*service](d.t)(openService(d.ctx, databaseIn(d.dir), d.site.root, sqlite.Options{}, d.Now))
-	d.http = httptest.NewServer(d.service.server)
-	d.app = newApp(d.site, d.http.URL, keptAlive())
+	d.service = must[*service](d.t)(openService(d.ctx, databaseIn(d.dir), d.site.Root, sqlite.Options{}, d.Now))
+	d.http = httptest.NewServer(d.service.Server)
+	d.app = killtest.NewApp(d.site, d.http.URL, killtest.KeptAlive())
 }
 
 func (d *disaster) close() {
-	d.app.http.CloseIdleConnections()
+	d.app.HTTP.CloseIdleConnections()
 	d.http.Close()
-	if err := d.service.store.Close(); err != nil {
+	if err := d.service.Store.Close(); err != nil {
 		d.t.Error(err)
 	}
 }
@@ -96,11 +97,11 @@ func (d *disaster) close() {
 func (d *disaster) backup() {
 	d.t.Helper()
 	event := issuer.Event{At: d.Now(), Type: issuer.EventBackedUp, Actor: "operator"}
-	if err := d.service.store.Record(d.ctx, event); err != nil {
+	if err := d.service.Store.Record(d.ctx, event); err != nil {
 		d.t.Fatal(err)
 	}
 	file := must[*os.File](d.t)(os.Create(filepath.Join(d.dir, "backup.db")))
-	if err := errors.Join(d.service.store.Backup(d.ctx, file), file.Close()); err != nil {
+	if err := errors.Join(d.service.Store.Backup(d.ctx, file), file.Close()); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -130,23 +131,23 @@ func (d *disaster) refresh(h *history) {
 	d.t.Helper()
 	d.advance(tick)
 	last := h.answers[len(h.answers)-1]
-	a := must[answer](d.t)(d.app.refresh(d.ctx, h.client, last.tokens.RefreshToken))
-	if !a.ok() || a.generation() != last.generation()+1 {
-		d.t.Fatalf("grant %s: refresh of generation %d answered %v", h.id(), last.generation(), a)
+	a := must[killtest.Answer](d.t)(d.app.Refresh(d.ctx, h.client, last.Tokens.RefreshToken))
+	if !a.OK() || a.Generation() != last.Generation()+1 {
+		d.t.Fatalf("grant %s: refresh of generation %d answered %v", h.id(), last.Generation(), a)
 	}
 	h.answers = append(h.answers, a)
 }
 
 // present sends any token of a grant.
-func (d *disaster) present(h *history, a answer) answer {
+func (d *disaster) present(h *history, a killtest.Answer) killtest.Answer {
 	d.t.Helper()
 	d.advance(tick)
-	return must[answer](d.t)(d.app.refresh(d.ctx, h.client, a.tokens.RefreshToken))
+	return must[killtest.Answer](d.t)(d.app.Refresh(d.ctx, h.client, a.Tokens.RefreshToken))
 }
 
 func (d *disaster) count(h *history, eventType string) int {
 	d.t.Helper()
-	events := must[[]issuer.Event](d.t)(d.service.store.Events(d.ctx, issuer.EventFilter{Grant: h.id(), Type: eventType}))
+	events := must[[]issuer.Event](d.t)(d.service.Store.Events(d.ctx, issuer.EventFilter{Grant: h.id(), Type: eventType}))
 	return len(events)
 }
 
@@ -165,8 +166,8 @@ func lose(t *testing.T, rotate bool) *disaster {
 	t.Helper()
 	d, random := newDisaster(t), rand.New(rand.NewPCG(1, 2))
 	for i := range restoredGrants {
-		h := &history{client: []string{opaqueClient, jwtClient}[i%2]}
-		h.answers = []answer{must[answer](t)(d.app.grant(d.ctx, h.client))}
+		h := &history{client: []string{killtest.OpaqueClient, killtest.JWTClient}[i%2]}
+		h.answers = []killtest.Answer{must[killtest.Answer](t)(d.app.Grant(d.ctx, h.client))}
 		d.grants = append(d.grants, h)
 		for range random.IntN(6) {
 			d.refresh(h)
@@ -181,7 +182,7 @@ func lose(t *testing.T, rotate bool) *disaster {
 	}
 	for i := range refreshesAfter {
 		if i == refreshesAfter/2 && rotate {
-			admin := issuer.NewAdmin(d.service.server, d.service.store)
+			admin := issuer.NewAdmin(d.service.Server, d.service.Store)
 			if _, err := admin.RotateKeys(d.ctx, issuer.Actor{Name: "operator"}, 0); err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +216,7 @@ func TestRestoredBackupLogsNobodyOut(t *testing.T) {
 // restore: grants[0] since before the backup, and three since after it.
 func (d *disaster) lostAnswersComeAgain() {
 	t, h := d.t, d.grants[0]
-	if a := d.present(h, h.newest()); !a.same(h.answers[len(h.answers)-1]) {
+	if a := d.present(h, h.newest()); !a.Same(h.answers[len(h.answers)-1]) {
 		t.Errorf("an answer that was lost before the backup: then %v, now %v, and not the same bytes", h.answers[len(h.answers)-1], a)
 	}
 	h.lost = false
@@ -223,13 +224,13 @@ func (d *disaster) lostAnswersComeAgain() {
 		lost := h.answers[len(h.answers)-1]
 		h.lost = true
 		a := d.present(h, h.newest())
-		if !a.ok() || a.generation() != lost.generation() {
+		if !a.OK() || a.Generation() != lost.Generation() {
 			t.Errorf("an answer that was lost after the backup: then %v, now %v", lost, a)
 		}
 		if n := d.count(h, issuer.EventGrantHealed); n != 1 {
 			t.Errorf("grant %s was healed %d times by the retry", h.id(), n)
 		}
-		if again := d.present(h, h.newest()); !again.same(a) {
+		if again := d.present(h, h.newest()); !again.Same(a) {
 			t.Errorf("the retry of a retry: first %v, then %v, and not the same bytes", a, again)
 		}
 		h.lost, h.answers[len(h.answers)-1] = false, a
@@ -260,23 +261,23 @@ func (d *disaster) everybodyGoesOn() {
 	healed, out := 0, 0
 	for _, h := range d.grants {
 		want := d.count(h, issuer.EventGrantHealed)
-		row := must[issuer.Grant](t)(d.service.store.Grant(d.ctx, h.id()))
+		row := must[issuer.Grant](t)(d.service.Store.Grant(d.ctx, h.id()))
 		if !row.RevokedAt.IsZero() {
 			continue // the thief's
 		}
-		if row.Generation < h.newest().generation() {
+		if row.Generation < h.newest().Generation() {
 			want++
 		}
-		if a := d.present(h, h.newest()); a.ok() && a.generation() == h.newest().generation()+1 {
+		if a := d.present(h, h.newest()); a.OK() && a.Generation() == h.newest().Generation()+1 {
 			h.answers = append(h.answers, a)
 		} else {
 			out++
-			t.Errorf("grant %s, row %d, client %d: answered %v", h.id(), row.Generation, h.newest().generation(), a)
+			t.Errorf("grant %s, row %d, client %d: answered %v", h.id(), row.Generation, h.newest().Generation(), a)
 			continue
 		}
 		d.refresh(h)
 		if n := d.count(h, issuer.EventGrantHealed); n != want {
-			t.Errorf("grant %s, row %d, client %d: healed %d times, expected %d", h.id(), row.Generation, h.newest().generation(), n, want)
+			t.Errorf("grant %s, row %d, client %d: healed %d times, expected %d", h.id(), row.Generation, h.newest().Generation(), n, want)
 		}
 		healed += want
 	}
@@ -292,10 +293,10 @@ func (d *disaster) everybodyGoesOn() {
 func (d *disaster) thiefComesFirst(h *history) {
 	t := d.t
 	thief := d.present(h, h.answers[len(h.answers)-4])
-	if !thief.ok() {
+	if !thief.OK() {
 		t.Errorf("a token from between backup and restore: %v", thief)
 	}
-	if a := d.present(h, h.newest()); a.ok() && a.generation() == h.newest().generation()+1 {
+	if a := d.present(h, h.newest()); a.OK() && a.Generation() == h.newest().Generation()+1 {
 		h.answers = append(h.answers, a)
 	} else {
 		t.Errorf("the client after the thief: %v", a)
@@ -313,11 +314,11 @@ func (d *disaster) convictedBeforeTheClientCame(h *history) { d.convicted(h, h.a
 // raceToHeal has fifty processes of one client come back at once.
 func (d *disaster) raceToHeal(h *history) {
 	t := d.t
-	answers := make([]answer, 50)
+	answers := make([]killtest.Answer, 50)
 	var all sync.WaitGroup
 	for i := range answers {
 		all.Go(func() {
-			a, err := d.app.refresh(d.ctx, h.client, h.newest().tokens.RefreshToken)
+			a, err := d.app.Refresh(d.ctx, h.client, h.newest().Tokens.RefreshToken)
 			if err != nil {
 				t.Error(err)
 			}
@@ -326,7 +327,7 @@ func (d *disaster) raceToHeal(h *history) {
 	}
 	all.Wait()
 	for _, a := range answers {
-		if !a.same(answers[0]) || a.generation() != h.newest().generation()+1 {
+		if !a.Same(answers[0]) || a.Generation() != h.newest().Generation()+1 {
 			t.Fatalf("fifty at once: %v and %v", answers[0], a)
 		}
 	}
@@ -355,20 +356,20 @@ func (d *disaster) thievesAreConvicted() {
 
 // convicted presents an older token and checks that it ends the grant for both
 // of its holders, with one event.
-func (d *disaster) convicted(h *history, stolen answer) {
+func (d *disaster) convicted(h *history, stolen killtest.Answer) {
 	t := d.t
 	t.Helper()
-	if a := d.present(h, stolen); !a.refuses(oauth.InvalidGrant) {
-		t.Errorf("grant %s at generation %d: a stolen token of generation %d answered %v", h.id(), h.newest().generation(), stolen.generation(), a)
+	if a := d.present(h, stolen); !a.Refuses(oauth.InvalidGrant) {
+		t.Errorf("grant %s at generation %d: a stolen token of generation %d answered %v", h.id(), h.newest().Generation(), stolen.Generation(), a)
 	}
-	row := must[issuer.Grant](t)(d.service.store.Grant(d.ctx, h.id()))
+	row := must[issuer.Grant](t)(d.service.Store.Grant(d.ctx, h.id()))
 	if row.RevokedAt.IsZero() || row.RevokedCause != issuer.CauseRefreshTokenReused {
 		t.Errorf("grant %s after a theft: revoked at %v, cause %q", h.id(), row.RevokedAt, row.RevokedCause)
 	}
 	if n := d.count(h, issuer.EventReuseDetected); n != 1 {
 		t.Errorf("grant %s after a theft: %d events", h.id(), n)
 	}
-	if a := d.present(h, h.newest()); !a.refuses(oauth.InvalidGrant) {
+	if a := d.present(h, h.newest()); !a.Refuses(oauth.InvalidGrant) {
 		t.Errorf("grant %s after a theft: the newest token answered %v", h.id(), a)
 	}
 }
@@ -388,8 +389,8 @@ func TestRestoredBackupKnowsNothingOfItsFuture(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDisaster(t)
-			h := &history{client: opaqueClient}
-			h.answers = []answer{must[answer](t)(d.app.grant(d.ctx, h.client))}
+			h := &history{client: killtest.OpaqueClient}
+			h.answers = []killtest.Answer{must[killtest.Answer](t)(d.app.Grant(d.ctx, h.client))}
 			d.advance(c.backup)
 			d.backup()
 			d.advance(c.use - c.backup)
@@ -397,7 +398,7 @@ func TestRestoredBackupKnowsNothingOfItsFuture(t *testing.T) {
 			d.advance(c.lost - c.use)
 			d.restore()
 			if c.purged {
-				must[issuer.Purged](t)(d.service.store.Purge(d.ctx, d.Now(), time.Time{}))
+				must[issuer.Purged](t)(d.service.Store.Purge(d.ctx, d.Now(), time.Time{}))
 			}
 			d.refresh(h)
 			if n := d.count(h, issuer.EventGrantHealed); n != 1 {
@@ -407,18 +408,18 @@ func TestRestoredBackupKnowsNothingOfItsFuture(t *testing.T) {
 	}
 	t.Run("a code that was redeemed since the backup", func(t *testing.T) {
 		d := newDisaster(t)
-		code := must[answer](t)(d.app.authorize(d.ctx, jwtClient)).code
+		code := must[killtest.Answer](t)(d.app.Authorize(d.ctx, killtest.JWTClient)).Code
 		d.backup()
-		h := &history{client: jwtClient}
-		h.answers = []answer{must[answer](t)(d.app.redeem(d.ctx, h.client, code))}
+		h := &history{client: killtest.JWTClient}
+		h.answers = []killtest.Answer{must[killtest.Answer](t)(d.app.Redeem(d.ctx, h.client, code))}
 		d.refresh(h)
 		d.advance(time.Hour)
 		d.restore()
 		d.refresh(h)
-		if a := must[answer](t)(d.app.redeem(d.ctx, h.client, code)); !a.refuses(oauth.InvalidGrant) {
+		if a := must[killtest.Answer](t)(d.app.Redeem(d.ctx, h.client, code)); !a.Refuses(oauth.InvalidGrant) {
 			t.Errorf("the code again: %v", a)
 		}
-		if a := d.present(h, h.newest()); !a.refuses(oauth.InvalidGrant) || d.count(h, issuer.EventCodeReplayed) != 1 {
+		if a := d.present(h, h.newest()); !a.Refuses(oauth.InvalidGrant) || d.count(h, issuer.EventCodeReplayed) != 1 {
 			t.Errorf("after a replay of the code: %v", a)
 		}
 	})
