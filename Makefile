@@ -20,12 +20,12 @@ need-test:
 	@scripts/need gcc:gcc gcc:libc6-dev curl:curl chromium:chromium postgres:postgresql pgbouncer:pgbouncer
 
 test: need-test ## every test, with the race detector; then again on PostgreSQL what runs on any database
-	CGO_ENABLED=1 $(GO) test -race -timeout 25m -p 1 ./... # one package at a time: they measure, kill and wait
+	CGO_ENABLED=1 $(GO) test -race -timeout 45m -p 1 ./... # one package at a time: they measure, kill and wait
 	$(MAKE) test-postgres
 	cd bench/peers && CGO_ENABLED=0 $(GO) test ./...
 
 test-postgres: need-test ## the suites that run on any database, on PostgreSQL
-	EVERGRANT_TEST_DATABASE=postgres EVERGRANT_KILLS=$${EVERGRANT_KILLS:-60} $(GO) test -timeout 25m -p 2 ./keeper ./issuer ./internal/web ./secret ./internal/hook .
+	EVERGRANT_TEST_DATABASE=postgres EVERGRANT_KILLS=$${EVERGRANT_KILLS:-60} $(GO) test -timeout 45m -p 2 ./keeper ./issuer ./internal/web ./secret ./internal/hook .
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each
 	@FUZZTIME=$${FUZZTIME:-60s} GO=$(GO) scripts/fuzz

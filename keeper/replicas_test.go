@@ -20,7 +20,7 @@ import (
 // those of the dead ones when their leases are over.
 func TestReplicas(t *testing.T) {
 	const dead = 5
-	connections := 500 // in one file, whose writers wait for each other
+	connections := 200 // in one file, whose writers wait for each other
 	if os.Getenv(testdb.Variable) == "postgres" {
 		connections = 10_000
 	}
