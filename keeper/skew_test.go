@@ -71,7 +71,7 @@ func (w *world) readUntil(end time.Time, k *keeper.Keeper, id string, skew time.
 			want.After = last.Generation
 		}
 		token, err := k.Token(w.t.Context(), id, want)
-		switch over := time.Now().Sub(token.ExpiresAt); {
+		switch over := time.Since(token.ExpiresAt); {
 		case err != nil:
 			w.t.Errorf("%s: %v", id, err)
 		case over > skew:
