@@ -23,6 +23,9 @@ import (
 type Store interface {
 	issuer.Store
 	issuer.Lists
+	// Restored prepares a restored copy at a time, and gives the ids of connections
+	// that are in doubt since the copy was made.
+	Restored(ctx context.Context, now time.Time) ([]string, error)
 	Close() error
 }
 
@@ -65,6 +68,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Database)) {
 		{"KeeperEvents", keeperEventCases()},
 		{"KeeperPurge", keeperPurgeCases()},
 		{"Hooks", hookCases()},
+		{"Restored", restoredCases()},
 	}
 	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) {
