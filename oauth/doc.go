@@ -11,6 +11,7 @@ const (
 	GrantAuthorizationCode = "authorization_code"
 	GrantClientCredentials = "client_credentials"
 	GrantPassword          = "password"
+	GrantImplicit          = "implicit" // section 4.2; of a client's registration (RFC 7591 section 2), never of a token request
 	GrantRefreshToken      = "refresh_token"
 )
 

@@ -65,6 +65,33 @@ func MatchRedirectURI(registered, given string) bool {
 	return ok && reg == got
 }
 
+// MatchRedirectPrefix reports whether given begins as the registered URI does,
+// whatever the case, at the same scheme, host and port, as some older servers
+// match. It is not safe: whoever controls a page below the registered URI, or an
+// open redirect there, gets codes (RFC 9700 section 4.1). A path with . or .. in
+// it never matches, nor does what could not be registered itself.
+func MatchRedirectPrefix(registered, given string) bool {
+	r, err := url.Parse(registered)
+	if err != nil || CheckRedirectURI(given) != nil || len(given) < len(registered) {
+		return false
+	}
+	g, err := url.Parse(given)
+	if err != nil || !strings.EqualFold(r.Scheme, g.Scheme) || !strings.EqualFold(r.Host, g.Host) {
+		return false
+	}
+	path, _, _ := strings.Cut(given, "?")
+	path, err = url.PathUnescape(path)
+	for segment := range strings.FieldsFuncSeq(path, isSlash) {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return err == nil && strings.EqualFold(given[:len(registered)], registered)
+}
+
+// isSlash takes a backslash for a slash, as browsers do.
+func isSlash(c rune) bool { return c == '/' || c == '\\' }
+
 // cutLoopbackPort returns an http URI on a loopback IP literal without its
 // port, all other characters kept as they are, and false for any other URI.
 func cutLoopbackPort(uri string) (string, bool) {

@@ -2,6 +2,8 @@ package oauth_test
 
 import (
 	"errors"
+	"net/url"
+	"path"
 	"strings"
 	"testing"
 
@@ -201,4 +203,82 @@ func TestMatchRedirectURI(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMatchRedirectPrefix(t *testing.T) {
+	const web, root = "https://app.example/cb", "https://app.example"
+	tests := []struct {
+		name, registered, given string
+		want                    bool
+	}{
+		{"the same", web, web, true},
+		{"path below", web, web + "/deeper", true},
+		{"path goes on", web, web + "-more", true},
+		{"query added", web, web + "?x=1", true},
+		{"path in another case", web, "https://app.example/CB/x", true},
+		{"host in another case", web, "https://APP.example/cb", true},
+		{"scheme in another case", web, "HTTPS://app.example/cb", true},
+		{"below the host", root, root + "/cb", true},
+		{"below the same port", "https://app.example:8443/cb", "https://app.example:8443/cb/x", true},
+		{"query goes on", web + "?a=1", web + "?a=12&b=2", true},
+		{"a dot in a name", web, web + "/a..b/.c", true},
+		{"traversal in the query", web, web + "?to=/../x", true},
+		{"private-use scheme", "com.example.app:/cb", "com.example.app:/cb/x", true},
+
+		{"empty", web, "", false},
+		{"shorter", web, "https://app.example/c", false},
+		{"other path", web, "https://app.example/other", false},
+		{"host goes on", root, "https://app.example.evil.example", false},
+		{"host goes on with a path", root, "https://app.examples/cb", false},
+		{"port added", root, "https://app.example:8443", false},
+		{"port goes on", "https://app.example:80", "https://app.example:8080", false},
+		{"user", root, "https://app.example@evil.example/", false},
+		{"user and password", root, "https://app.example:x@evil.example/", false},
+		{"http for https", web, "http://app.example/cb", false},
+		{"traversal", web, web + "/../evil", false},
+		{"traversal to the end", web, web + "/..", false},
+		{"encoded traversal", web, web + "/%2e%2e/evil", false},
+		{"encoded slash", web, web + "/..%2fevil", false},
+		{"encoded backslash", web, web + "/..%5cevil", false},
+		{"dot segment", web, web + "/./x", false},
+		{"traversal of an opaque path", "com.example.app:cb", "com.example.app:cb/../x", false},
+		{"fragment", web, web + "#x", false},
+		{"empty fragment", web, web + "#", false},
+		{"space", web, web + "/a b", false},
+		{"backslash", web, web + "\\..\\evil", false},
+		{"line break", web, web + "/\r\nX: y", false},
+		{"not a URI", web, web + "/%zz", false},
+		{"letter that folds to one of the scheme", web, "http\u017f://app.example/cb", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := oauth.MatchRedirectPrefix(tt.registered, tt.given); got != tt.want {
+				t.Errorf("MatchRedirectPrefix(%q, %q) = %t", tt.registered, tt.given, got)
+			}
+		})
+	}
+}
+
+// FuzzRedirectPrefix: what matches by prefix is on the same host, without a user,
+// and below the registered path after a browser has walked its dots.
+func FuzzRedirectPrefix(f *testing.F) {
+	for _, rest := range []string{"", "/x", "/../x", "/%2e%2e/x", "/..%2f", "@evil.example/", ".evil.example", ":8443/", "#x", "?x=/../", "\\\\evil.example", "/%zz", "%2f..", "/.", "//..//"} {
+		f.Add("https://app.example/cb", "https://app.example/cb"+rest)
+		f.Add("https://app.example", "HTTPS://App.example"+rest)
+		f.Add("com.example.app:/cb", "com.example.app:/cb"+rest)
+	}
+	f.Fuzz(func(t *testing.T, registered, given string) {
+		if oauth.CheckRedirectURI(registered) != nil || !oauth.MatchRedirectPrefix(registered, given) {
+			return
+		}
+		if err := oauth.CheckRedirectURI(given); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := url.Parse(registered)
+		g, _ := url.Parse(given)
+		walked := g.ResolveReference(&url.URL{Path: g.Path})
+		if !strings.EqualFold(r.Host, g.Host) || g.User != nil || r.Opaque == "" && !strings.HasPrefix(strings.ToLower(walked.Path), strings.TrimRight(strings.ToLower(path.Clean("/"+r.Path)), "/")) {
+			t.Fatalf("%q matches %q and leads to %q", registered, given, walked)
+		}
+	})
 }

@@ -23,6 +23,8 @@ type TokenResponse struct {
 	// the absolute end of the grant, in seconds.
 	RefreshTokenTimeout    int64 `json:"refresh_token_timeout,omitempty"`
 	AuthorizationExpiresIn int64 `json:"authorization_expires_in,omitempty"`
+	// Subject is the resource owner, where there is one. The client is not told.
+	Subject string `json:"-"`
 }
 
 // Format prints the answer without its tokens, whatever the verb.

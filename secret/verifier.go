@@ -18,7 +18,8 @@ import (
 //
 // For a generated secret of 256 bits it is "hmac-sha256$salt$digest", which
 // takes a microsecond to check. For what a person chose it is the PHC string of
-// argon2id (RFC 9106) with 19 MiB, 2 passes and 1 lane.
+// argon2id (RFC 9106) with 19 MiB, 2 passes and 1 lane. One that came from another
+// server has a form of [ForeignVerifier].
 type Verifier string
 
 // ErrVerifierSyntax says that a text is not a Verifier.
@@ -54,7 +55,9 @@ func NewVerifier(secret Text) Verifier {
 }
 
 // Verify reports whether secret is the one that the verifier was made of.
-// A verifier of the other form costs what a wrong secret costs.
+// A verifier of the other form costs what a wrong secret costs, and one of
+// another server that and its own cost, so that a quick one does not tell who has
+// not signed in since the move.
 func (v Verifier) Verify(secret Text) bool {
 	salt, digest, err := v.parse()
 	if Generated(secret) {
@@ -62,12 +65,17 @@ func (v Verifier) Verify(secret Text) bool {
 		return err == nil && match && !v.slow()
 	}
 	match := subtle.ConstantTimeCompare(argonDigest(salt, secret), digest) == 1
-	return err == nil && match && v.slow()
+	if err == nil {
+		return match && v.slow()
+	}
+	foreign, err := parseForeign(string(v))
+	return err == nil && foreign(secret.Reveal())
 }
 
-// Check says whether the verifier is of a known form: nil or ErrVerifierSyntax.
+// Check says whether the verifier is of a known form, of this or another server:
+// nil, or an error that wraps ErrVerifierSyntax.
 func (v Verifier) Check() error {
-	_, _, err := v.parse()
+	_, err := ForeignVerifier(string(v))
 	return err
 }
 
@@ -91,6 +99,9 @@ func (v Verifier) parse() (salt, digest []byte, err error) {
 	if digest, err = base64.RawStdEncoding.Strict().DecodeString(fields[len(fields)-1]); err != nil {
 		return nil, nil, ErrVerifierSyntax
 	}
+	if fields[0] == "" && len(digest) != sha256.Size && v != Slow() { // another server's, of the same cost
+		return nil, nil, ErrVerifierSyntax
+	}
 	return salt, digest, nil
 }
 
@@ -103,6 +114,8 @@ func (v Verifier) Format(f fmt.State, _ rune) {
 		form = argonForm
 	case strings.HasPrefix(string(v), macForm+"$"):
 		form = macForm
+	case v.Foreign():
+		form = formName(formStart.FindString(string(v)))
 	}
 	fmt.Fprintf(f, "%s verifier", form)
 }
