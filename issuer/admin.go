@@ -19,12 +19,13 @@ type Actor struct {
 // what, and lets the server forget what it had cached. Errors are ErrNotFound,
 // those that wrap ErrBadClient or ErrBadUser, or the store's.
 type Admin struct {
-	server *Server
-	lists  Lists
+	server   *Server
+	lists    Lists
+	arrivals arrivals
 }
 
 // NewAdmin administers a server.
-func NewAdmin(server *Server, lists Lists) *Admin { return &Admin{server, lists} }
+func NewAdmin(server *Server, lists Lists) *Admin { return &Admin{server: server, lists: lists} }
 
 // Lists are the queries.
 func (a *Admin) Lists() Lists { return a.lists }
@@ -36,9 +37,9 @@ func (a *Admin) SaveClient(ctx context.Context, actor Actor, client Client) (Cli
 	if len(client.GrantTypes) == 0 {
 		client.GrantTypes = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}
 	}
-	client.CreatedAt, client.UpdatedAt = now, now
+	client.CreatedAt, client.UpdatedAt, client.Imported = now, now, Origin{}
 	if old, err := a.server.cfg.Store.Client(ctx, client.ID); err == nil {
-		client.CreatedAt = old.CreatedAt
+		client.CreatedAt, client.Foreign = old.CreatedAt, old.Foreign
 	} else if !errors.Is(err, ErrNotFound) {
 		return Client{}, err
 	}
@@ -46,6 +47,9 @@ func (a *Admin) SaveClient(ctx context.Context, actor Actor, client Client) (Cli
 		return Client{}, err
 	}
 	if err := a.server.checkReserved(client); err != nil {
+		return Client{}, err
+	}
+	if err := a.server.checkProfile(client); err != nil {
 		return Client{}, err
 	}
 	if err := a.server.ensureAlgorithm(ctx, client.SigningAlg); err != nil {
@@ -89,7 +93,7 @@ func (a *Admin) deleteWithGrants(ctx context.Context, actor Actor, filter GrantF
 // SaveUser creates or replaces a user.
 func (a *Admin) SaveUser(ctx context.Context, actor Actor, user User) (User, error) {
 	now := a.server.cfg.now()
-	user.CreatedAt, user.UpdatedAt = now, now
+	user.CreatedAt, user.UpdatedAt, user.Imported = now, now, Origin{}
 	if old, err := a.server.cfg.Store.User(ctx, user.Username); err == nil {
 		user.CreatedAt = old.CreatedAt
 	} else if !errors.Is(err, ErrNotFound) {

@@ -33,7 +33,7 @@ func TestSaveClient(t *testing.T) {
 	before := len(e.events(""))
 	for name, bad := range map[string]issuer.Client{
 		"no id":        {},
-		"grant type":   {ID: "x", GrantTypes: []string{"implicit"}},
+		"grant type":   {ID: "x", GrantTypes: []string{"device_code"}},
 		"redirect URI": {ID: "x", RedirectURIs: []string{"http://evil.example/"}},
 	} {
 		if _, err := e.admin.SaveClient(e.ctx(), operator, bad); !errors.Is(err, issuer.ErrBadClient) {

@@ -4,70 +4,116 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"slices"
 
 	"github.com/evergrant/evergrant/oauth"
 )
 
+// Response types of authorization requests (RFC 6749 sections 4.1.1 and 4.2.1).
+const (
+	responseCode  = "code"
+	responseToken = "token"
+)
+
+// routeAuthorize serves the authorization endpoint at its path and at those of
+// the profiles.
+func (s *Server) routeAuthorize() {
+	paths := map[string]bool{AuthorizePath: true}
+	for _, profile := range s.cfg.Profiles {
+		paths[cmp.Or(profile.AuthorizePath, AuthorizePath)] = true
+	}
+	for path := range paths {
+		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { s.serveAuthorize(w, r, path) })
+	}
+}
+
 // serveAuthorize is the authorization endpoint (RFC 6749 section 3.1). Until
 // client and redirect URI are known to belong together, errors are shown to the
 // resource owner and never redirected (section 4.1.2.1).
-func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request, path string) {
 	if s.cfg.AskOwner == nil {
 		s.showError(w, r, http.StatusNotFound, "This server has no authorization page.")
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	switch r.Method {
-	case http.MethodGet: // not HEAD, since answering can create a grant
-	case http.MethodPost:
-		if s.redirectPostedRequest(w, r) {
-			return
-		}
-	default:
+	if r.Method == http.MethodPost && s.redirectPostedRequest(w, r, path) {
+		return
+	}
+	var client *registered
+	profile := s.profile
+	params, err := oauth.ParseParams(r.URL.RawQuery)
+	if err == nil {
+		client, err = s.authorizationClient(r, params)
+	}
+	if client != nil {
+		profile = client.profile
+	}
+	served := path == AuthorizePath || path == s.profile.AuthorizePath || path == profile.AuthorizePath
+	known := err == nil || protocolError(err).HTTPStatus() < http.StatusInternalServerError // whether the client has the path
+	switch {
+	case !served && known:
+		http.NotFound(w, r)
+		return
+	case r.Method != http.MethodGet && r.Method != http.MethodPost: // not HEAD, since answering can create a grant
 		w.Header().Set("Allow", "GET, POST")
 		s.showError(w, r, http.StatusMethodNotAllowed, "Use GET.")
 		return
-	}
-	params, err := oauth.ParseParams(r.URL.RawQuery)
-	if err != nil {
-		s.showError(w, r, http.StatusBadRequest, err.Error())
+	case err != nil:
+		s.showRefusal(w, r, profile, err)
 		return
 	}
-	client, redirectURI, err := s.authorizationClient(r, params)
+	redirectURI, err := s.redirectURI(client, params.Get("redirect_uri"))
 	if err != nil {
-		s.showRefusal(w, r, err)
+		s.showRefusal(w, r, profile, err)
 		return
 	}
-	back := redirectBack{redirectURI, params.Get("state"), s.cfg.Issuer}
+	s.authorize(w, r, client, params, redirectBack{
+		uri: redirectURI, state: params.Get("state"), issuer: s.cfg.Issuer,
+		profile: profile, implicit: params.Get("response_type") == responseToken,
+	})
+}
+
+// authorize asks the resource owner, and sends the browser back to the client.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request, client *registered, params oauth.Params, back redirectBack) {
 	scope, err := s.checkAuthorization(client, params)
 	if err != nil {
-		back.fail(w, r, err)
+		back.fail(w, err)
 		return
 	}
 	ask := &Authorization{
-		Client: client.Client, Scope: scope, RedirectURI: redirectURI,
+		Client: client.Client, Scope: scope, RedirectURI: back.uri,
 		Descriptions: s.describe(scope), server: s, address: s.cfg.address(r),
 	}
 	answer, decided := s.cfg.AskOwner(w, r, ask)
 	if !decided {
 		return
 	}
-	if err := s.grantCode(w, r, client, ask, answer, back, params.Get("code_challenge")); err != nil {
+	var sent []parameter
+	switch {
+	case answer.Denied:
+		err = refuse(CauseOwnerDenied)
+	case answer.Subject == "" || !ask.Scope.Covers(answer.Scope):
+		err = fmt.Errorf("AskOwner answered without a subject or with more scope than was asked for: %w",
+			&oauth.Error{Code: oauth.ServerError, Description: "The server failed. Its log says why."})
+	case back.implicit:
+		sent, err = s.grantToken(r.Context(), client, ask, answer)
+	default:
+		sent, err = s.grantCode(r.Context(), client, ask, answer, params)
+	}
+	if err != nil {
 		if protocolError(err).HTTPStatus() >= http.StatusInternalServerError {
 			s.cfg.log().Error("authorization failed", "client", client.ID, "error", err)
 		}
-		back.fail(w, r, err)
+		back.fail(w, err)
+		return
 	}
+	back.succeed(w, sent)
 }
 
 // redirectPostedRequest turns an authorization request in a form body (RFC 6749
 // section 3.1) into a GET, and reports whether it did. A form with an action is
 // an answer of the resource owner to AskOwner's pages.
-func (s *Server) redirectPostedRequest(w http.ResponseWriter, r *http.Request) bool {
+func (s *Server) redirectPostedRequest(w http.ResponseWriter, r *http.Request, path string) bool {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if err := r.ParseForm(); err != nil {
 		s.showError(w, r, http.StatusBadRequest, "The form could not be read.")
@@ -76,89 +122,88 @@ func (s *Server) redirectPostedRequest(w http.ResponseWriter, r *http.Request) b
 	if r.PostForm.Has("action") {
 		return false
 	}
-	http.Redirect(w, r, s.cfg.Issuer+AuthorizePath+"?"+r.PostForm.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, s.cfg.Issuer+path+"?"+r.PostForm.Encode(), http.StatusSeeOther)
 	return true
 }
 
-// authorizationClient finds the client and the redirect URI of a request.
-func (s *Server) authorizationClient(r *http.Request, params oauth.Params) (*registered, string, error) {
+// authorizationClient finds the client of a request.
+func (s *Server) authorizationClient(r *http.Request, params oauth.Params) (*registered, error) {
 	id := params.Get("client_id")
 	if id == "" {
-		return nil, "", refuseBecause(CauseBadRequest, "The parameter client_id is missing.")
+		return nil, refuse(CauseAuthorizeClient)
 	}
 	client, err := s.clients.get(r.Context(), id)
 	if errors.Is(err, ErrNotFound) {
-		return nil, "", refuseBecause(CauseBadRequest, "The client is not registered here.")
+		return nil, refuse(CauseAuthorizeUnknownClient)
 	}
-	if err != nil {
-		return nil, "", err
-	}
-	given := params.Get("redirect_uri")
-	registeredURIs := client.RedirectURIs
-	switch {
-	case given == "" && len(registeredURIs) == 1:
-		return client, registeredURIs[0], nil
-	case given == "":
-		return nil, "", refuseBecause(CauseBadRequest, "The parameter redirect_uri is missing.")
-	case slices.ContainsFunc(registeredURIs, func(uri string) bool { return oauth.MatchRedirectURI(uri, given) }):
-		return client, given, nil
-	}
-	return nil, "", refuseBecause(CauseBadRequest, "The redirect_uri is not registered for this client. It must be the same to the letter.")
+	return client, err
 }
 
 // checkAuthorization checks the rest of the request, whose errors go back to the
-// client (RFC 6749 section 4.1.2.1, RFC 7636 section 4.4.1).
+// client (RFC 6749 sections 4.1.2.1 and 4.2.2.1), and returns the scope that it
+// asks for.
 func (s *Server) checkAuthorization(client *registered, params oauth.Params) (oauth.Scope, error) {
-	invalid := func(description string) error {
-		return &oauth.Error{Code: oauth.InvalidRequest, Description: description}
+	if err := client.checkResponseType(params); err != nil {
+		return nil, err
 	}
-	switch responseType := params.Get("response_type"); {
-	case responseType == "":
-		return nil, invalid("The parameter response_type is missing.")
-	case responseType != "code":
-		return nil, &oauth.Error{Code: oauth.UnsupportedResponseType, Description: "Only response_type=code is supported."}
-	case !client.Allows(oauth.GrantAuthorizationCode):
-		return nil, &oauth.Error{Code: oauth.UnauthorizedClient, Description: "The client is not registered for the authorization_code grant."}
-	case params.Get("response_mode") != "" && params.Get("response_mode") != "query":
-		return nil, invalid("Only response_mode=query is supported.")
-	case params.Get("code_challenge") == "":
-		return nil, invalid("The parameter code_challenge is missing (PKCE, RFC 7636).")
-	case params.Get("code_challenge_method") != oauth.S256:
-		return nil, invalid("The code_challenge_method must be S256; plain is not accepted.")
-	case !oauth.ValidChallenge(params.Get("code_challenge")):
-		return nil, invalid("The code_challenge is not the base64url form of a SHA-256 digest.")
+	scope, err := s.requestedScope(client, "", params)
+	if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Cause == CauseScopeForbidden {
+		err = refuse(CauseScopeUnknown) // nobody tells the two apart here
 	}
-	return s.requestedScope(client.Client, params)
+	switch {
+	case err != nil:
+		return nil, err
+	case client.profile.RequireState && !params.Has("state"):
+		return nil, refuse(CauseStateMissing)
+	case params.Get("response_type") == responseToken:
+		return scope, nil
+	}
+	return scope, client.checkChallenge(params)
 }
 
-// grantCode creates the grant that the owner decided on, durably, and sends the
-// code to the client. A crash in between leaves a grant that nobody can redeem
-// and that is purged when its code has expired.
-func (s *Server) grantCode(w http.ResponseWriter, r *http.Request, client *registered, ask *Authorization, answer Answer, back redirectBack, challenge string) error {
-	if answer.Denied {
-		return &oauth.Error{Code: oauth.AccessDenied, Description: "The resource owner refused."}
+// checkResponseType refuses what the client cannot be sent, or not in this way.
+func (c *registered) checkResponseType(params oauth.Params) error {
+	grantType, mode := oauth.GrantAuthorizationCode, "query"
+	switch params.Get("response_type") {
+	case "":
+		return refuse(CauseResponseTypeMissing)
+	case responseCode:
+	case responseToken:
+		if !c.profile.Implicit {
+			return refuse(CauseResponseTypeImplicit)
+		}
+		grantType, mode = oauth.GrantImplicit, "fragment"
+	default:
+		return refuse(CauseResponseTypeUnknown)
 	}
-	if answer.Subject == "" || !ask.Scope.Covers(answer.Scope) {
-		return fmt.Errorf("AskOwner answered without a subject or with more scope than was asked for: %w",
-			&oauth.Error{Code: oauth.ServerError, Description: "The server failed. Its log says why."})
+	switch asked := params.Get("response_mode"); {
+	case !c.Allows(grantType):
+		return refuse(CauseResponseTypeForbidden)
+	case asked != "" && asked != mode:
+		return refuseBecause(CauseBadRequest, "Only response_mode=%s is supported.", mode)
 	}
-	key, now := s.cfg.Keys.Current(), s.cfg.now()
-	grant := Grant{
-		ID: NewGrantID(), ClientID: client.ID, Subject: answer.Subject, Scope: answer.Scope, KeyID: key.ID,
-		CreatedAt: now, RotatedAt: now,
-		EndsAt: client.policy.GrantLifetime.After(now),
-	}
-	grant.ExpiresAt = capped(client.policy.CodeLifetime.After(now), grant.EndsAt)
-	event := Event{
-		At: now, Type: EventGrantCreated, Grant: grant.ID, ClientID: client.ID, Subject: answer.Subject,
-		Actor: "user:" + answer.Subject, Address: ask.address, Detail: "authorization code grant, scope " + answer.Scope.String(),
-	}
-	if err := s.cfg.Store.CreateGrant(r.Context(), grant, event); err != nil {
-		return err
-	}
-	code := authorizationCode(key, grant.ID, codeBinding{client.ID, ask.RedirectURI, challenge})
-	back.send(w, r, url.Values{"code": {code}})
 	return nil
+}
+
+// checkChallenge holds the client to PKCE (RFC 7636 section 4.4.1): as far as its
+// policy asks for a challenge, and to any that it sends.
+func (c *registered) checkChallenge(params oauth.Params) error {
+	switch challenge := params.Get("code_challenge"); {
+	case challenge == "" && c.needsChallenge():
+		return refuse(CauseChallengeMissing)
+	case challenge == "":
+		return nil
+	case params.Get("code_challenge_method") != oauth.S256:
+		return refuse(CauseChallengeMethod)
+	case !oauth.ValidChallenge(challenge):
+		return refuseBecause(CauseBadRequest, "The code_challenge is not the base64url form of a SHA-256 digest.")
+	}
+	return nil
+}
+
+// needsChallenge reports whether the client must use PKCE.
+func (c *registered) needsChallenge() bool {
+	return c.policy.PKCE == PKCEAlways || c.policy.PKCE == PKCEPublicClients && c.Public()
 }
 
 func (s *Server) describe(scope oauth.Scope) map[string]string {
@@ -170,55 +215,4 @@ func (s *Server) describe(scope oauth.Scope) map[string]string {
 		}
 	}
 	return words
-}
-
-// redirectBack is where the browser goes at the end (RFC 6749 section 4.1.2),
-// with the issuer beside the answer (RFC 9207).
-type redirectBack struct{ uri, state, issuer string }
-
-func (b redirectBack) send(w http.ResponseWriter, r *http.Request, answer url.Values) {
-	u, err := url.Parse(b.uri)
-	if err != nil { // it was registered, or is one with another port
-		http.Error(w, "bad redirect URI", http.StatusInternalServerError)
-		return
-	}
-	if b.state != "" {
-		answer.Set("state", b.state)
-	}
-	answer.Set("iss", b.issuer)
-	if u.RawQuery != "" { // the registered URI's own, kept as it is (RFC 6749 section 3.1.2)
-		u.RawQuery += "&"
-	}
-	u.RawQuery += answer.Encode()
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, u.String(), http.StatusSeeOther) // never 307, which would post the password on (RFC 9700 section 4.12)
-}
-
-func (b redirectBack) fail(w http.ResponseWriter, r *http.Request, err error) {
-	told := protocolError(err)
-	answer := url.Values{"error": {told.Code}}
-	if told.Description != "" {
-		answer.Set("error_description", told.Description)
-	}
-	b.send(w, r, answer)
-}
-
-// showRefusal shows the resource owner an error that must not go to the client.
-func (s *Server) showRefusal(w http.ResponseWriter, r *http.Request, err error) {
-	told := protocolError(err)
-	if told.HTTPStatus() >= 500 {
-		s.cfg.log().Error("authorization page failed", "error", err)
-	}
-	s.metrics.refused(AuthorizePath, told.Code)
-	s.showError(w, r, told.HTTPStatus(), told.Description)
-}
-
-func (s *Server) showError(w http.ResponseWriter, r *http.Request, status int, message string) {
-	if s.cfg.ErrorPage != nil {
-		s.cfg.ErrorPage(w, r, status, message)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	io.WriteString(w, message+"\n")
 }

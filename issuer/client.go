@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,6 +32,9 @@ type Client struct {
 	// client, which anybody can impersonate (RFC 8252 section 8.6).
 	Trusted bool `json:"trusted,omitempty"`
 	Policy
+	Profile   string    `json:"profile,omitempty"`  // of the configured ones; the server's where empty
+	Imported  Origin    `json:"imported,omitzero"`  // where an import put it and nobody has changed it since
+	Foreign   string    `json:"foreign,omitempty"`  // the source whose tokens may come from it: it, or its tokens, were imported once
 	Declared  bool      `json:"declared,omitempty"` // by the configuration file, which wins at each start
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
@@ -71,7 +75,7 @@ func (c Client) Check() error {
 	if !validText(c.Name) || len(c.Name) > maxIDLength {
 		return bad("the name must be at most 255 bytes of UTF-8 without control characters")
 	}
-	known := []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials, oauth.GrantPassword, oauth.GrantRefreshToken}
+	known := []string{oauth.GrantAuthorizationCode, oauth.GrantClientCredentials, oauth.GrantPassword, oauth.GrantRefreshToken, oauth.GrantImplicit}
 	for _, grantType := range c.GrantTypes {
 		if !slices.Contains(known, grantType) {
 			return bad("grant type %q is not one of %v", grantType, known)
@@ -123,6 +127,8 @@ func printable(s string) bool {
 type User struct {
 	Username  string          `json:"username"`
 	Password  secret.Verifier `json:"password"`
+	Info      json.RawMessage `json:"info,omitempty"`     // a JSON object that a profile's token answers show
+	Imported  Origin          `json:"imported,omitzero"`  // where an import put it and nobody has changed it since
 	Declared  bool            `json:"declared,omitempty"` // by the configuration file
 	CreatedAt time.Time       `json:"created_at,omitzero"`
 	UpdatedAt time.Time       `json:"updated_at,omitzero"`
@@ -135,6 +141,10 @@ var ErrBadUser = errors.New("bad user")
 func (u User) Check() error {
 	if u.Username == "" || len(u.Username) > maxIDLength || !validText(u.Username) {
 		return fmt.Errorf("%w %q: the user name must be 1 to 255 bytes of UTF-8 without control characters", ErrBadUser, u.Username)
+	}
+	var info map[string]json.RawMessage
+	if len(u.Info) > 0 && json.Unmarshal(u.Info, &info) != nil {
+		return fmt.Errorf("%w %q: info must be a JSON object", ErrBadUser, u.Username)
 	}
 	if err := u.Password.Check(); err != nil {
 		return fmt.Errorf("%w %q: %v", ErrBadUser, u.Username, err)

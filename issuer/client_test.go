@@ -25,7 +25,7 @@ func TestClientCheck(t *testing.T) {
 		"endless id":               {issuer.Client{ID: strings.Repeat("x", 256)}, "the id must be"},
 		"id with a control":        {issuer.Client{ID: "a\n"}, "the id must be"},
 		"id with an umlaut":        {issuer.Client{ID: "ä"}, "the id must be"},
-		"unknown grant type":       {issuer.Client{ID: "a", GrantTypes: []string{"implicit"}}, `"implicit" is not one of`},
+		"unknown grant type":       {issuer.Client{ID: "a", GrantTypes: []string{"device_code"}}, `"device_code" is not one of`},
 		"public machine":           {issuer.Client{ID: "a", GrantTypes: []string{oauth.GrantClientCredentials}}, "client_credentials needs a secret"},
 		"public resource server":   {issuer.Client{ID: "a", Introspect: true}, "introspect needs a secret"},
 		"public and trusted":       {issuer.Client{ID: "a", Trusted: true}, "cannot be trusted"},

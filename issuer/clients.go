@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,10 +13,16 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-// registered is a client with the policy that holds for it.
+// registered is a client with the policy and the profile that hold for it.
 type registered struct {
 	Client
-	policy Policy
+	policy  Policy
+	profile *Profile
+}
+
+// refreshes reports whether the client gets refresh tokens at all.
+func (c *registered) refreshes() bool {
+	return c.Allows(oauth.GrantRefreshToken) || c.profile.RefreshTokenAlways
 }
 
 // clientCacheTTL bounds how long a replica may go on with what it knows of a
@@ -28,9 +35,7 @@ const (
 
 // clientCache spares a database read per request.
 type clientCache struct {
-	store  Registry
-	policy Policy
-	now    func() time.Time
+	cfg Config
 
 	mu      sync.RWMutex
 	entries map[string]cachedClient
@@ -42,24 +47,24 @@ type cachedClient struct {
 	until  time.Time
 }
 
-func newClientCache(store Registry, policy Policy, now func() time.Time) *clientCache {
-	return &clientCache{store: store, policy: policy, now: now, entries: map[string]cachedClient{}}
+func newClientCache(cfg Config) *clientCache {
+	return &clientCache{cfg: cfg, entries: map[string]cachedClient{}}
 }
 
 // get is the client with an id, or ErrNotFound. Unknown ids are not cached.
 func (c *clientCache) get(ctx context.Context, id string) (*registered, error) {
-	now := c.now()
+	now := c.cfg.clock()
 	c.mu.RLock()
 	entry, changes := c.entries[id], c.changes
 	c.mu.RUnlock()
 	if entry.client != nil && now.Before(entry.until) {
 		return entry.client, nil
 	}
-	client, err := c.store.Client(ctx, id)
+	client, err := c.cfg.Store.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	found := &registered{client, client.Policy.Over(c.policy)}
+	found := &registered{client, c.cfg.PolicyOf(client), c.cfg.profileOf(client)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.changes == changes {
@@ -124,9 +129,9 @@ func (v *verifiedSecrets) add(verifier secret.Verifier, presented secret.Text) {
 // 3.2.1). A right secret passes whatever happened before it; only failures are
 // throttled, so that nobody can lock a client out.
 func (s *Server) authenticateClient(ctx context.Context, req *tokenRequest) (*registered, error) {
-	auth, err := oauth.ParseClientAuth(req.authorization, req.params)
+	auth, err := req.credentials()
 	switch {
-	case errors.Is(err, oauth.ErrNoClient):
+	case errors.Is(err, oauth.ErrNoClient), err == nil && auth.Method != oauth.AuthBasic && req.profile.HeaderOnly:
 		return nil, refuse(CauseClientMissing)
 	case errors.Is(err, oauth.ErrTwoMethods), errors.Is(err, oauth.ErrTwoAuthHeader):
 		return nil, refuse(CauseClientAuthMethod)
@@ -135,24 +140,25 @@ func (s *Server) authenticateClient(ctx context.Context, req *tokenRequest) (*re
 	case err != nil:
 		return nil, refuseBecause(CauseClientMissing, "The Authorization header is not valid Basic credentials (RFC 6749 section 2.3.1).")
 	}
-	if len(auth.RawID) > maxIDLength {
+	switch {
+	case auth.Secret == "" && slices.Contains(req.profile.SecretFor, req.params.Get("grant_type")):
+		return nil, refuse(CauseClientPublic)
+	case len(auth.RawID) > maxIDLength:
 		return nil, refuse(CauseClientUnknown)
 	}
 	req.actor = "client:" + oauth.Legal(auth.ID)
-	client, err := s.clients.get(ctx, auth.ID)
-	if errors.Is(err, ErrNotFound) && auth.RawID != auth.ID {
-		client, err = s.clients.get(ctx, auth.RawID)
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
+	client := req.client
 	presented := []secret.Text{secret.NewText(auth.Secret)}
 	if auth.RawSecret != auth.Secret {
 		presented = append(presented, secret.NewText(auth.RawSecret))
 	}
 	if client != nil {
 		req.actor = "client:" + client.ID
-		if client.Public() && auth.Secret == "" || s.quicklyVerified(client, presented) {
+		switch {
+		case client.Public() && auth.Secret != "" && req.profile.AnySecret:
+			s.count(client.ID, HabitAnySecret)
+			return client, nil
+		case client.Public() && auth.Secret == "", s.quicklyVerified(client, presented):
 			return client, nil
 		}
 	}
@@ -175,12 +181,15 @@ func (s *Server) quicklyVerified(client *registered, presented []secret.Text) bo
 // slowlyVerified checks the rest at the same cost whether or not the client is
 // known, and refuses.
 func (s *Server) slowlyVerified(ctx context.Context, req *tokenRequest, client *registered, auth oauth.ClientAuth, presented []secret.Text) error {
-	verifiers, cause := []secret.Verifier{secret.Slow()}, CauseClientUnknown
-	if client != nil {
-		cause = CauseClientSecretWrong
-		if !client.Public() {
-			verifiers = client.Secrets
-		}
+	verifiers, cause := []secret.Verifier{secret.Slow()}, CauseClientSecretWrong
+	switch {
+	case auth.Secret == "":
+		cause = CauseClientSecretMissing
+	case client == nil:
+		cause = CauseClientUnknown
+	}
+	if client != nil && !client.Public() {
+		verifiers = client.Secrets
 	}
 	from := network(req.address)
 	account := []limitedKey{{"client\x00" + auth.ID + "\x00" + from, perAccountLimit}, {"clients\x00" + from, perAddressLimit}}
@@ -192,6 +201,7 @@ func (s *Server) slowlyVerified(ctx context.Context, req *tokenRequest, client *
 			for _, verifier := range verifiers {
 				if verifier.Verify(text) {
 					s.verified.add(verifier, text)
+					s.rehashClient(ctx, req, client, verifier, text)
 					return true
 				}
 			}

@@ -1,12 +1,14 @@
 package issuer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/evergrant/evergrant/secret"
@@ -24,6 +26,12 @@ type Config struct {
 
 	// Policy holds for clients that do not set their own.
 	Policy Policy
+	// Profiles are how else the server can speak, by name, and Profile is how it
+	// does: the standard where it is "".
+	Profiles map[string]*Profile
+	Profile  string
+	// Unsafe is what the operator asked for although it is not safe.
+	Unsafe []Compatibility
 	// Scopes are the scopes that the server knows, with the words that describe
 	// them to a resource owner. A client may be registered for others.
 	Scopes map[string]string
@@ -74,7 +82,32 @@ func (c Config) check() error {
 			return fmt.Errorf("issuer: the scope %s is reserved: list it for the clients that need it, and not among the scopes that all may have", token)
 		}
 	}
-	return c.Policy.Check()
+	for name, profile := range c.Profiles {
+		if err := profile.Policy.Check(); err != nil {
+			return fmt.Errorf("issuer: profile %s: %w", name, err)
+		}
+		if profile.Implicit && !slices.Contains(c.Unsafe, UnsafeImplicit) {
+			return fmt.Errorf("issuer: profile %s has the implicit grant, which Config.Unsafe does not name", name)
+		}
+		if err := c.checkUnsafe(profile.Policy); err != nil {
+			return fmt.Errorf("issuer: profile %s: %w", name, err)
+		}
+	}
+	if c.Profile != "" && c.Profiles[c.Profile] == nil {
+		return fmt.Errorf("issuer: there is no profile %q", c.Profile)
+	}
+	return cmp.Or(c.Policy.Check(), c.checkUnsafe(c.Policy))
+}
+
+// checkUnsafe refuses a policy that is not safe where the operator did not ask
+// for it.
+func (c Config) checkUnsafe(p Policy) error {
+	for _, need := range p.unsafe() {
+		if !slices.Contains(c.Unsafe, need) {
+			return fmt.Errorf("this needs unsafe_compatibility: [%s], since %s", need, Compatibilities()[need])
+		}
+	}
+	return nil
 }
 
 func (c Config) log() *slog.Logger {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/evergrant/evergrant/secret"
 )
 
 // Explanation says why a grant or token is alive or dead.
@@ -37,6 +39,13 @@ func (a *Admin) Explain(ctx context.Context, subject string) (Explanation, error
 	}
 	now := a.server.cfg.now()
 	claims, err := a.server.openAccess(subject, time.Unix(0, 0)) // expired ones too
+	if grant, kind, foreignErr := a.server.foreignGrant(ctx, subject, secret.ForeignRefresh, secret.ForeignAccess); err != nil && foreignErr == nil {
+		return a.explain(ctx, "imported_"+string(kind)+"_token", grant.ID, func(e *Explanation) {
+			if kind == secret.ForeignRefresh {
+				a.explainRef(e, tokenRef{grant: grant.ID, generation: 1})
+			}
+		})
+	}
 	if err != nil {
 		return Explanation{}, fmt.Errorf("neither the id of a grant nor a token of this server: %w", ErrNotFound)
 	}

@@ -61,7 +61,10 @@ type Grant struct {
 	// Generation counts renewals: 0 is an authorization code not yet redeemed,
 	// n ≥ 1 means that refresh token n is the current one.
 	Generation uint32 `json:"generation"`
-	KeyID      uint32 `json:"key_id"` // of the key that made the current generation's tokens
+	// KeyID is of the key that made the current generation's tokens: 0 where none
+	// did, because its refresh token is one of another server (generation 1), or
+	// because there is none ([RotateOnce]).
+	KeyID uint32 `json:"key_id"`
 
 	CreatedAt       time.Time `json:"created_at"`
 	RotatedAt       time.Time `json:"rotated_at"`                 // when the current generation began
@@ -76,6 +79,10 @@ type Grant struct {
 // Live reports whether the grant's code or refresh token can still be used at a
 // time.
 func (g Grant) Live(now time.Time) bool { return g.deadCause(now) == "" }
+
+// ended reports whether the grant's last refresh gave no refresh token, so that
+// there is none to steal.
+func (g Grant) ended() bool { return g.Generation > 1 && g.KeyID == 0 }
 
 // deadCause says why nothing can be redeemed at a time, or "".
 func (g Grant) deadCause(now time.Time) Cause {
@@ -102,5 +109,6 @@ type Rotation struct {
 	// ExpiresAt and AccessExpiresAt are the new expiries, before they are
 	// capped at the grant's EndsAt.
 	ExpiresAt, AccessExpiresAt time.Time
-	Event                      *Event // recorded with the step, and only with it; nil for a usual refresh
+	Scope                      oauth.Scope // becomes the grant's; nil leaves it
+	Event                      *Event      // recorded with the step, and only with it; nil for a usual refresh
 }

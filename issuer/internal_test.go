@@ -161,7 +161,7 @@ func TestAccessTokenRoundTrip(t *testing.T) {
 // TestPolicyOver: a client's own settings win, one by one, and the defaults fill
 // what nobody set.
 func TestPolicyOver(t *testing.T) {
-	full := Policy{1, 2, 3, 4, RotateNever, 5, FormatOpaque, secret.RS256}
+	full := Policy{1, 2, 3, 4, RotateNever, 5, FormatOpaque, secret.RS256, PKCENever, RedirectPrefix}
 	if got := full.Over(DefaultPolicy()); got != full {
 		t.Errorf("%+v", got)
 	}
@@ -205,7 +205,7 @@ func TestCapped(t *testing.T) {
 // a step of the wall clock must not stretch to an hour.
 func TestMemoryIsNotMovedByTheClock(t *testing.T) {
 	s := bareServer(t, nil)
-	for name, now := range map[string]func() time.Time{"throttle": s.failures.now, "notes": s.noted.now, "client cache": s.clients.now} {
+	for name, now := range map[string]func() time.Time{"throttle": s.failures.now, "notes": s.noted.now, "client cache": s.clients.cfg.clock} {
 		if at := now().String(); !strings.Contains(at, " m=") {
 			t.Errorf("%s goes by %s, which has no monotonic reading", name, at)
 		}

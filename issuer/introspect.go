@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/secret"
 )
 
 // introspect is the introspection endpoint (RFC 7662). The caller must
@@ -21,7 +22,7 @@ func (s *Server) introspect(ctx context.Context, req *tokenRequest) (any, error)
 	}
 	token := req.params.Get("token")
 	if token == "" {
-		return nil, refuseBecause(CauseBadRequest, "The parameter token is missing.")
+		return nil, refuse(CauseTokenMissing)
 	}
 	seen, err := s.inspect(ctx, token)
 	if err != nil {
@@ -58,14 +59,21 @@ func (s *Server) inspect(ctx context.Context, token string) (oauth.Introspection
 	if ref, err := s.parseRefreshToken(token); err == nil {
 		return s.inspectRefresh(ctx, ref)
 	}
-	return s.inspectAccess(ctx, token)
+	if claims, err := s.openAccess(token, s.cfg.now()); err == nil {
+		return s.inspectClaims(ctx, claims)
+	}
+	return s.inspectForeign(ctx, token, secret.ForeignRefresh, secret.ForeignAccess)
 }
 
 func (s *Server) inspectAccess(ctx context.Context, token string) (oauth.Introspection, error) {
 	claims, err := s.openAccess(token, s.cfg.now())
 	if err != nil {
-		return oauth.Introspection{}, nil
+		return s.inspectForeign(ctx, token, secret.ForeignAccess)
 	}
+	return s.inspectClaims(ctx, claims)
+}
+
+func (s *Server) inspectClaims(ctx context.Context, claims accessClaims) (oauth.Introspection, error) {
 	alive, err := s.accessAlive(ctx, claims)
 	if err != nil || !alive {
 		return oauth.Introspection{}, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
@@ -29,20 +30,42 @@ func (s *Server) checkReserved(c Client) error {
 	return nil
 }
 
+// checkProfile refuses a client with a profile that the server does not have, or
+// a policy that is not safe. The error wraps ErrBadClient.
+func (s *Server) checkProfile(c Client) error {
+	if c.Profile != "" && s.cfg.Profiles[c.Profile] == nil {
+		return fmt.Errorf("%w %q: there is no profile %q; write one of %s", ErrBadClient, c.ID, c.Profile,
+			strings.Join(slices.Sorted(maps.Keys(s.cfg.Profiles)), ", "))
+	}
+	if err := s.cfg.checkUnsafe(c.Policy); err != nil {
+		return fmt.Errorf("%w %q: %w", ErrBadClient, c.ID, err)
+	}
+	return nil
+}
+
 // requestedScope is the scope that a request for a new grant asks for: all that
-// the client may have where the request names none (RFC 6749 section 3.3).
-func (s *Server) requestedScope(c Client, params oauth.Params) (oauth.Scope, error) {
-	allowed := s.allowedScope(c)
-	asked, err := askedScope(params)
+// the client may have where the request names none (RFC 6749 section 3.3) and the
+// profile has no other rule. The grant type is "" at the authorization endpoint.
+func (s *Server) requestedScope(c *registered, grantType string, params oauth.Params) (oauth.Scope, error) {
+	allowed := s.allowedScope(c.Client)
+	asked, err := c.askedScope(params)
 	switch {
 	case err != nil:
 		return nil, err
+	case asked == nil && c.profile.WithoutScope != nil:
+		scope, ok := c.profile.WithoutScope(grantType, allowed)
+		if !ok {
+			return nil, refuse(CauseScopeMissing)
+		}
+		return scope, nil
 	case asked == nil:
 		return allowed, nil
-	case !allowed.Covers(asked):
-		return nil, refuse(CauseScopeExceeded)
+	case allowed.Covers(asked):
+		return asked, nil
+	case len(c.Scopes) > 0:
+		return nil, refuse(CauseScopeForbidden)
 	}
-	return asked, nil
+	return nil, refuse(CauseScopeUnknown)
 }
 
 // newGrant is a grant that begins now, at generation 1.
@@ -56,8 +79,8 @@ func (s *Server) newGrant(c *registered, subject string, scope oauth.Scope) Gran
 	}
 	grant.AccessExpiresAt = capped(c.policy.AccessTokenLifetime.After(now), grant.EndsAt)
 	grant.ExpiresAt = grant.AccessExpiresAt
-	if refreshes(c.Client) {
-		grant.ExpiresAt = capped(c.policy.RefreshTokenLifetime.After(now), grant.EndsAt)
+	if c.refreshes() {
+		grant.ExpiresAt = capped(c.after(c.policy.RefreshTokenLifetime, now), grant.EndsAt)
 	}
 	return grant
 }
@@ -67,16 +90,20 @@ func (s *Server) newGrant(c *registered, subject string, scope oauth.Scope) Gran
 func (s *Server) password(ctx context.Context, c *registered, req *tokenRequest) (oauth.TokenResponse, error) {
 	username, password := req.params.Get("username"), req.params.Get("password")
 	if username == "" || password == "" {
-		return oauth.TokenResponse{}, refuseBecause(CauseBadRequest, "The parameters username and password are required.")
+		return oauth.TokenResponse{}, refuse(CauseLoginMissing)
 	}
-	scope, err := s.requestedScope(c.Client, req.params)
-	if err != nil {
-		return oauth.TokenResponse{}, err
+	scope, badScope := s.requestedScope(c, oauth.GrantPassword, req.params)
+	if badScope != nil && !c.profile.ScopeLast {
+		return oauth.TokenResponse{}, badScope
 	}
 	user, err := s.authenticate(ctx, c.ID, req.address, username, secret.NewText(password))
+	if err == nil {
+		err = badScope
+	}
 	if err != nil {
 		return oauth.TokenResponse{}, err
 	}
+	s.count(c.ID, HabitPassword)
 	grant := s.newGrant(c, user.Username, scope)
 	event := s.grantEvent(req, EventGrantCreated, grant, "")
 	event.Detail = "password grant"
@@ -93,7 +120,7 @@ func (s *Server) clientCredentials(_ context.Context, c *registered, req *tokenR
 	if c.Public() {
 		return oauth.TokenResponse{}, refuse(CauseGrantTypeForbidden)
 	}
-	scope, err := s.requestedScope(c.Client, req.params)
+	scope, err := s.requestedScope(c, oauth.GrantClientCredentials, req.params)
 	if err != nil {
 		return oauth.TokenResponse{}, err
 	}

@@ -14,6 +14,8 @@ type Lists interface {
 	Grants(ctx context.Context, filter GrantFilter) ([]Grant, error)
 	// Events are newest first.
 	Events(ctx context.Context, filter EventFilter) ([]Event, error)
+	// Uses are in the order of their clients and habits.
+	Uses(ctx context.Context, filter UseFilter) ([]Use, error)
 	// Stats counts rows and bytes. Where a table is so large that counting its rows
 	// would take long, their number may be estimated.
 	Stats(ctx context.Context) (Stats, error)
@@ -35,6 +37,14 @@ type EventFilter struct {
 	Type     string // a type, or a prefix that ends in a dot: "grant."
 	Before   int64  // only event ids below it
 	Limit    int
+}
+
+// UseFilter chooses counts of what clients rely on; empty fields choose all.
+type UseFilter struct {
+	ClientID    string
+	AfterClient string // only what comes after this client and AfterHabit
+	AfterHabit  Habit
+	Limit       int
 }
 
 // Stats are the sizes of a database.

@@ -32,7 +32,12 @@ func (s *Server) serveMetadata(w http.ResponseWriter, _ *http.Request) {
 		document.ResponseModesSupported = []string{"query"}
 		document.GrantTypesSupported = append([]string{oauth.GrantAuthorizationCode}, document.GrantTypesSupported...)
 		document.CodeChallengeMethodsSupported = []string{oauth.S256}
-		document.AuthorizationResponseIssSupported = true
+		document.AuthorizationResponseIssSupported = s.profile.RedirectFields == nil
+		if s.profile.Implicit {
+			document.ResponseTypesSupported = append(document.ResponseTypesSupported, responseToken)
+			document.ResponseModesSupported = append(document.ResponseModesSupported, "fragment")
+			document.GrantTypesSupported = append(document.GrantTypesSupported, oauth.GrantImplicit)
+		}
 	}
 	w.Header().Set("Cache-Control", "public, max-age="+jwksMaxAgeSecond)
 	w.Header().Set("Access-Control-Allow-Origin", "*") // public documents, which browser clients read

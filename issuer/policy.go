@@ -1,8 +1,10 @@
 package issuer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -29,6 +31,27 @@ const (
 	RotateAlways        RotationPolicy = "always"
 	RotateNever         RotationPolicy = "never"
 	RotatePublicClients RotationPolicy = "public_clients" // confidential clients keep theirs
+	RotateOnce          RotationPolicy = "once"           // a refresh gives none, and spends the one it used
+	RotateAdditive      RotationPolicy = "additive"       // a refresh gives one, and all older ones stay good; see UnsafeAdditive
+)
+
+// PKCEPolicy says who must send a code_challenge (RFC 7636).
+type PKCEPolicy string
+
+// The policies. A challenge that is sent holds in any case.
+const (
+	PKCEAlways        PKCEPolicy = "always"
+	PKCEPublicClients PKCEPolicy = "public_clients" // clients with a secret may go without (RFC 9700 section 2.1.1)
+	PKCENever         PKCEPolicy = "never"          // see UnsafePublicWithoutPKCE
+)
+
+// RedirectMatching says which redirect URIs are the registered one.
+type RedirectMatching string
+
+// The rules.
+const (
+	RedirectExact  RedirectMatching = "exact"  // see [oauth.MatchRedirectURI]
+	RedirectPrefix RedirectMatching = "prefix" // longer ones too, see UnsafeRedirectPrefix
 )
 
 // TokenFormat is the form of access tokens.
@@ -56,6 +79,8 @@ type Policy struct {
 	RetryWindow Lifetime         `json:"refresh_token_retry_window,omitzero"`
 	Format      TokenFormat      `json:"access_token_format,omitempty"`      // jwt
 	SigningAlg  secret.Algorithm `json:"access_token_signing_alg,omitempty"` // ES256
+	PKCE        PKCEPolicy       `json:"require_pkce,omitempty"`             // always
+	Redirects   RedirectMatching `json:"redirect_matching,omitempty"`        // exact
 }
 
 // DefaultPolicy is what the zero Policy means. The retry window of 60 s covers
@@ -71,6 +96,8 @@ func DefaultPolicy() Policy {
 		RetryWindow:          Lifetime(time.Minute),
 		Format:               FormatJWT,
 		SigningAlg:           secret.ES256,
+		PKCE:                 PKCEAlways,
+		Redirects:            RedirectExact,
 	}
 }
 
@@ -81,15 +108,11 @@ func (p Policy) Over(under Policy) Policy {
 	p.RefreshTokenLifetime = p.RefreshTokenLifetime.Or(under.RefreshTokenLifetime)
 	p.GrantLifetime = p.GrantLifetime.Or(under.GrantLifetime)
 	p.RetryWindow = p.RetryWindow.Or(under.RetryWindow)
-	if p.Rotation == "" {
-		p.Rotation = under.Rotation
-	}
-	if p.Format == "" {
-		p.Format = under.Format
-	}
-	if p.SigningAlg == "" {
-		p.SigningAlg = under.SigningAlg
-	}
+	p.Rotation = cmp.Or(p.Rotation, under.Rotation)
+	p.Format = cmp.Or(p.Format, under.Format)
+	p.SigningAlg = cmp.Or(p.SigningAlg, under.SigningAlg)
+	p.PKCE = cmp.Or(p.PKCE, under.PKCE)
+	p.Redirects = cmp.Or(p.Redirects, under.Redirects)
 	return p
 }
 
@@ -109,31 +132,46 @@ func (p Policy) Check() error {
 	case p.RetryWindow > Lifetime(time.Hour):
 		return errors.New("refresh_token_retry_window must be at most 1h: within it a stolen token is served")
 	}
-	switch p.Rotation {
-	case "", RotateAlways, RotateNever, RotatePublicClients:
-	default:
-		return fmt.Errorf("refresh_token_rotation %q is not one of always, never, public_clients", p.Rotation)
+	return cmp.Or(
+		oneOf("refresh_token_rotation", p.Rotation, RotateAlways, RotateNever, RotatePublicClients, RotateOnce, RotateAdditive),
+		oneOf("access_token_format", p.Format, FormatJWT, FormatOpaque),
+		oneOf("access_token_signing_alg", p.SigningAlg, secret.ES256, secret.EdDSA, secret.RS256),
+		oneOf("require_pkce", p.PKCE, PKCEAlways, PKCEPublicClients, PKCENever),
+		oneOf("redirect_matching", p.Redirects, RedirectExact, RedirectPrefix),
+	)
+}
+
+// oneOf refuses a setting that is neither empty nor one of the known ones.
+func oneOf[T ~string](name string, is T, known ...T) error {
+	if is == "" || slices.Contains(known, is) {
+		return nil
 	}
-	switch p.Format {
-	case "", FormatJWT, FormatOpaque:
-	default:
-		return fmt.Errorf("access_token_format %q is not one of jwt, opaque", p.Format)
+	names := make([]string, len(known))
+	for i, k := range known {
+		names[i] = string(k)
 	}
-	switch p.SigningAlg {
-	case "", secret.ES256, secret.EdDSA, secret.RS256:
-	default:
-		return fmt.Errorf("access_token_signing_alg %q is not one of ES256, EdDSA, RS256", p.SigningAlg)
+	return fmt.Errorf("%s %q is not one of %s", name, is, strings.Join(names, ", "))
+}
+
+// unsafe names what a policy needs that is not safe.
+func (p Policy) unsafe() []Compatibility {
+	var needs []Compatibility
+	if p.Rotation == RotateAdditive {
+		needs = append(needs, UnsafeAdditive)
 	}
-	return nil
+	if p.PKCE == PKCENever {
+		needs = append(needs, UnsafePublicWithoutPKCE)
+	}
+	if p.Redirects == RedirectPrefix {
+		needs = append(needs, UnsafeRedirectPrefix)
+	}
+	return needs
 }
 
 // rotates reports whether a refresh by the client gives a new refresh token.
 func (p Policy) rotates(c Client) bool {
-	return p.Rotation == RotateAlways || p.Rotation == RotatePublicClients && c.Public()
+	return p.Rotation != RotateNever && (p.Rotation != RotatePublicClients || c.Public())
 }
-
-// refreshes reports whether the client gets refresh tokens at all.
-func refreshes(c Client) bool { return c.Allows(oauth.GrantRefreshToken) }
 
 // validText reports whether s is UTF-8 without control characters.
 func validText(s string) bool {

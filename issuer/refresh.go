@@ -23,26 +23,26 @@ import (
 func (s *Server) refresh(ctx context.Context, c *registered, req *tokenRequest) (oauth.TokenResponse, error) {
 	token := req.params.Get("refresh_token")
 	if token == "" {
-		return oauth.TokenResponse{}, refuseBecause(CauseBadRequest, "The parameter refresh_token is missing.")
+		return oauth.TokenResponse{}, refuse(CauseRefreshTokenMissing)
 	}
-	ref, err := s.parseRefreshToken(token)
+	ref, err := s.presented(c, token)
 	if err != nil {
 		return oauth.TokenResponse{}, err
 	}
-	asked, err := askedScope(req.params)
-	if err != nil {
-		return oauth.TokenResponse{}, err
+	asked, err := c.askedScope(req.params)
+	if asked != nil || err != nil {
+		// A scope that cannot be had must not cost a generation.
+		if err := s.checkGrantScope(ctx, c, ref, asked, err); err != nil {
+			return oauth.TokenResponse{}, err
+		}
 	}
 	if !c.policy.rotates(c.Client) {
 		return s.refreshInPlace(ctx, c, req, ref, asked)
 	}
-	if asked != nil {
-		// A scope that cannot be had must not cost a generation.
-		if err := s.checkGrantScope(ctx, c, ref, asked); err != nil {
-			return oauth.TokenResponse{}, err
-		}
-	}
 	rotation := s.step(c, ref, ref.generation, ref.generation+1)
+	if c.profile.NarrowForGood {
+		rotation.Scope = asked
+	}
 	grant, stepped, err := s.rotate(ctx, rotation)
 	if err != nil {
 		return oauth.TokenResponse{}, unknownGrant(err)
@@ -59,11 +59,23 @@ func (s *Server) refresh(ctx context.Context, c *registered, req *tokenRequest) 
 // step is the rotation of a grant to a later generation at this moment.
 func (s *Server) step(c *registered, ref tokenRef, from, to uint32) Rotation {
 	now := s.cfg.now()
-	return Rotation{
+	r := Rotation{
 		ID: ref.grant, ClientID: c.ID, From: from, To: to, KeyID: s.cfg.Keys.Current().ID, At: now,
-		ExpiresAt:       c.policy.RefreshTokenLifetime.After(now),
+		ExpiresAt:       c.after(c.policy.RefreshTokenLifetime, now),
 		AccessExpiresAt: c.policy.AccessTokenLifetime.After(now),
 	}
+	if c.policy.Rotation == RotateOnce && from > 0 {
+		r.KeyID, r.ExpiresAt = 0, r.AccessExpiresAt // no refresh token follows
+	}
+	return r
+}
+
+// after is when a code or refresh token of a lifetime expires.
+func (c *registered) after(l Lifetime, now time.Time) time.Time {
+	if !c.profile.WholeSeconds || l <= 0 {
+		return l.After(now)
+	}
+	return l.After(now.Truncate(time.Second)).Add(time.Second)
 }
 
 // rotate makes a step, and notes whether the store does.
@@ -77,9 +89,11 @@ func (s *Server) rotate(ctx context.Context, r Rotation) (Grant, bool, error) {
 // apply to the row.
 //
 //	the row is another client's         refused
+//	further, and without a successor    refused: it was spent (RotateOnce)
 //	revoked, expired or ended           refused
 //	one generation further, in window   retry: the same answer again
-//	further                             reuse: the grant is revoked
+//	further                             reuse: the grant is revoked, but where older
+//	                                    ones stay good (RotateAdditive) a step
 //	behind                              healed: only we could have made the token,
 //	                                    so the row is older than what we answered
 //	at the token's generation           somebody healed it meanwhile: step again
@@ -87,16 +101,28 @@ func (s *Server) rotate(ctx context.Context, r Rotation) (Grant, bool, error) {
 // A healed row goes to the generation to: the token's successor, or the token
 // itself where it is not rotated.
 func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, ref tokenRef, row Grant, to uint32) (Grant, outcome, error) {
-	for range 3 { // each further round needs another healing in between, so two are plenty
+	additive := c.policy.Rotation == RotateAdditive
+	for range judgeRounds {
 		now := s.cfg.now()
+		if additive && row.Generation >= to {
+			to = row.Generation + 1
+		}
+		reused := s.reused(c, row, ref, now)
 		switch cause := row.deadCause(now); {
+		case row.ClientID != c.ID && c.profile.ExpiredFirst && cause == CauseRefreshTokenExpired:
+			return row, "", s.refuseGrant(ctx, req, row, cause)
 		case row.ClientID != c.ID:
 			return row, "", s.refuseGrant(ctx, req, row, CauseOtherClient)
+		case reused && row.ended():
+			return row, "", s.refuseGrant(ctx, req, row, CauseRefreshTokenSpent)
 		case cause != "":
 			return row, "", s.refuseGrant(ctx, req, row, cause)
-		case s.reused(c, row, ref, now):
+		case additive && row.Generation > ref.generation:
+			s.count(c.ID, HabitOlderToken)
+		case reused:
 			return row, "", s.convict(ctx, req, row, ref)
 		case row.Generation > ref.generation:
+			s.count(c.ID, HabitRetry)
 			if err := s.cfg.Store.Retried(ctx, row.ID); err != nil {
 				s.cfg.log().Warn("a retry was not counted", "grant", row.ID, "error", err)
 			}
@@ -122,8 +148,13 @@ func (s *Server) judge(ctx context.Context, c *registered, req *tokenRequest, re
 		}
 		row = grant
 	}
-	return row, "", fmt.Errorf("%w: a grant moved on during three attempts to judge it", ErrUnavailable)
+	return row, "", fmt.Errorf("%w: a grant moved on during %d attempts to judge it", ErrUnavailable, judgeRounds)
 }
+
+// judgeRounds bounds the attempts to judge a token. Each further one needs
+// another step of the row in between: a healing, of which two are plenty, or with
+// RotateAdditive any refresh.
+const judgeRounds = 32
 
 // reused reports whether a token is older than the row, and not just the
 // previous one within the retry window, which still gets the answer of the
@@ -165,6 +196,7 @@ func (s *Server) refreshInPlace(ctx context.Context, c *registered, req *tokenRe
 		}
 	}
 	if outcome == outcomeKept {
+		s.count(c.ID, HabitKeptToken)
 		// The times are of this answer, not of the row, which is purged when the
 		// refresh token has expired: no access token may be promised for longer.
 		grant.RotatedAt = now
@@ -184,28 +216,44 @@ func (s *Server) refreshed(g Grant, c *registered, asked oauth.Scope, outcome ou
 	if !g.Scope.Covers(scope) {
 		return oauth.TokenResponse{}, refuse(CauseScopeExceeded)
 	}
-	key, err := s.cfg.Keys.Key(g.KeyID)
-	if err != nil { // deleted: what it made is refused, so it makes nothing either
-		return oauth.TokenResponse{}, refuse(CauseTokenForged)
-	}
-	if outcome == outcomeKept {
-		key = s.cfg.Keys.Current()
+	key := s.cfg.Keys.Current()
+	if g.KeyID != 0 {
+		made, err := s.cfg.Keys.Key(g.KeyID)
+		if err != nil { // deleted: what it made is refused, so it makes nothing either
+			return oauth.TokenResponse{}, refuse(CauseTokenForged)
+		}
+		if outcome != outcomeKept {
+			key = made
+		}
 	}
 	s.metrics.refresh(outcome)
-	return s.answer(g, c, scope, key)
+	response, err := s.answer(g, c, scope, key)
+	switch {
+	case outcome == outcomeKept && c.profile.OmitKept:
+		response.RefreshToken, response.RefreshTokenExpiresIn = "", 0
+	case g.ended():
+		s.count(c.ID, HabitNoSuccessor)
+	}
+	return response, err
 }
 
-// checkGrantScope refuses a scope that the grant does not cover. Any other
-// reason to refuse is left for Rotate and judge to find.
-func (s *Server) checkGrantScope(ctx context.Context, c *registered, ref tokenRef, asked oauth.Scope) error {
+// checkGrantScope refuses a scope that the grant does not cover, or for which
+// there is an error. Any other reason to refuse is left for Rotate and judge to
+// find.
+func (s *Server) checkGrantScope(ctx context.Context, c *registered, ref tokenRef, asked oauth.Scope, bad error) error {
 	grant, err := s.cfg.Store.Grant(ctx, ref.grant)
 	if err != nil {
 		return unknownGrant(err)
 	}
 	now := s.cfg.now()
 	good := grant.ClientID == c.ID && grant.Live(now) && !s.reused(c, grant, ref, now)
-	if good && !grant.Scope.Covers(asked) {
+	switch {
+	case good && bad != nil:
+		return bad
+	case good && !grant.Scope.Covers(asked):
 		return refuse(CauseScopeExceeded)
+	case good && c.profile.NarrowForGood && !asked.Covers(grant.Scope):
+		s.count(c.ID, HabitNarrowed)
 	}
 	return nil
 }

@@ -15,10 +15,13 @@ import (
 type Server struct {
 	cfg      Config
 	policy   Policy
+	profile  *Profile // the server's
+	standard *Profile
 	clients  *clientCache
 	verified *verifiedSecrets
 	failures *throttle
 	outage   outage
+	uses     uses
 	noted    *throttle // limits events about tokens that are no longer good
 	hashing  chan struct{}
 	metrics  *metrics
@@ -33,14 +36,17 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:      cfg,
-		policy:   cfg.Policy.Over(DefaultPolicy()),
+		policy:   cfg.PolicyOf(Client{}),
+		profile:  cfg.profile(),
+		standard: &Profile{},
 		verified: newVerifiedSecrets(),
 		failures: newThrottle(cfg.clock),
 		noted:    newThrottle(cfg.clock),
+		uses:     uses{waiting: map[useKey]Use{}},
 		hashing:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		mux:      http.NewServeMux(),
 	}
-	s.clients = newClientCache(cfg.Store, s.policy, cfg.clock)
+	s.clients = newClientCache(cfg)
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
@@ -90,12 +96,12 @@ const (
 )
 
 func (s *Server) routes() {
-	s.mux.HandleFunc(TokenPath, s.tokenEndpoint(s.token))
-	s.mux.HandleFunc(RevokePath, s.tokenEndpoint(s.revoke))
-	s.mux.HandleFunc(IntrospectPath, s.tokenEndpoint(s.introspect))
+	s.route(endpoint{serve: s.token, path: TokenPath, own: func(p *Profile) string { return p.TokenPath }, query: true, method: CauseMethod})
+	s.route(endpoint{serve: s.revoke, path: RevokePath, own: func(p *Profile) string { return p.RevokePath }, token: true, method: CauseRevocationMethod})
+	s.route(endpoint{serve: s.introspect, path: IntrospectPath, method: CauseMethod})
 	s.mux.HandleFunc("GET "+JWKSPath, s.serveJWKS)
 	s.mux.HandleFunc("GET "+MetadataPath, s.serveMetadata)
-	s.mux.HandleFunc(AuthorizePath, s.serveAuthorize)
+	s.routeAuthorize()
 }
 
 // ServeHTTP serves the endpoints and answers 404 elsewhere.
@@ -113,16 +119,21 @@ const (
 	purgeMargin = time.Minute
 )
 
-// Run purges in the background and takes over keys that other processes have
-// added, until the context ends. It returns nil then, and never before.
+// Run purges in the background, stores what was counted and takes over keys that
+// other processes have added, until the context ends. It returns nil then, and
+// never before.
 func (s *Server) Run(ctx context.Context) error {
-	purge, reload := time.NewTicker(purgeInterval), time.NewTicker(reloadInterval)
+	purge, reload, count := time.NewTicker(purgeInterval), time.NewTicker(reloadInterval), time.NewTicker(usesInterval)
 	defer purge.Stop()
 	defer reload.Stop()
+	defer count.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			s.keepUses(context.WithoutCancel(ctx))
 			return nil
+		case <-count.C:
+			s.keepUses(ctx)
 		case <-purge.C:
 			before := s.cfg.now().Add(-purgeMargin)
 			purged, err := s.cfg.Store.Purge(ctx, before, before.Add(-s.cfg.eventRetention()))

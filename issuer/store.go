@@ -26,6 +26,8 @@ var (
 type Store interface {
 	GrantStore
 	Registry
+	Importer
+	UseStore
 	secret.KeyStore
 }
 
@@ -38,9 +40,9 @@ type GrantStore interface {
 	Grant(ctx context.Context, id GrantID) (Grant, error)
 	// Rotate is a compare-and-set: if the grant belongs to the rotation's client,
 	// is at generation From, is not revoked, and neither ExpiresAt nor EndsAt has
-	// come at time At, it is now at generation To with the rotation's key and
-	// times, its expiries capped at EndsAt, and true is returned with the new
-	// row. Otherwise nothing changed and the row as it stands is returned with
+	// come at time At, it is now at generation To with the rotation's key, times
+	// and, where it has one, scope, its expiries capped at EndsAt, and true is
+	// returned with the new row. Otherwise nothing changed and the row as it stands is returned with
 	// false. ErrNotFound where there is no row. Of concurrent calls with equal
 	// From exactly one gets true.
 	Rotate(ctx context.Context, rotation Rotation) (Grant, bool, error)
@@ -87,4 +89,10 @@ type Registry interface {
 	PutUser(ctx context.Context, user User, event Event) error
 	// DeleteUser deletes a user and records the event, or ErrNotFound.
 	DeleteUser(ctx context.Context, username string, event Event) error
+	// RehashClient puts a verifier in the place of another one of the same client,
+	// if that is still there, and records the event. It reports whether it did.
+	// ErrNotFound where there is no client.
+	RehashClient(ctx context.Context, id string, old, verifier secret.Verifier, event Event) (bool, error)
+	// RehashUser does the same with a user's password.
+	RehashUser(ctx context.Context, username string, old, verifier secret.Verifier, event Event) (bool, error)
 }

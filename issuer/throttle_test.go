@@ -153,7 +153,7 @@ func TestVerifiedSecretsAreBounded(t *testing.T) {
 
 // registryOf is a Registry of as many clients as are asked for.
 type registryOf struct {
-	Registry
+	Store
 	reads  atomic.Int64
 	during func()
 }
@@ -171,7 +171,7 @@ func (r *registryOf) Client(_ context.Context, id string) (Client, error) {
 
 func TestClientCache(t *testing.T) {
 	c, registry := &handClock{noon()}, &registryOf{}
-	cache := newClientCache(registry, DefaultPolicy(), c.now)
+	cache := newClientCache(Config{Store: registry, Now: c.now})
 	get := func(id string, reads int64) {
 		t.Helper()
 		before := registry.reads.Load()

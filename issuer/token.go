@@ -78,17 +78,25 @@ func (s *Server) parseRefreshToken(token string) (tokenRef, error) {
 }
 
 // codeBinding is what a code is good for only together with (RFC 6749 section
-// 4.1.3, RFC 7636 section 4.6). It goes into a second MAC of the code, so that
-// none of it has to be stored and a request that lacks a part spends nothing.
+// 4.1.3, RFC 7636 section 4.6): the challenge is "" where there was none. It goes
+// into a second MAC of the code, so that none of it has to be stored and a request
+// that lacks a part spends nothing.
 type codeBinding struct{ clientID, redirectURI, challenge string }
 
-func (c codeBinding) mac(key *secret.Key, ref []byte) [secret.MACSize]byte {
-	b := append([]byte(nil), ref...)
-	for _, part := range []string{c.clientID, c.redirectURI, c.challenge} {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
-		b = append(b, part...)
+// redirectMACSize is how much of the second MAC holds the redirect URI. The rest
+// holds the challenge, so that it can be said which of them is wrong. Each is 80
+// bits or more, for guesses that the server alone can answer.
+const redirectMACSize = 10
+
+func (c codeBinding) mac(key *secret.Key, ref []byte) (mac [secret.MACSize]byte) {
+	for i, part := range []string{c.redirectURI, c.challenge} {
+		b := append(append([]byte(nil), ref...), byte(i))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(c.clientID)))
+		b = append(append(b, c.clientID...), part...)
+		sum := key.MAC(secret.CodeMAC, b)
+		copy(mac[i*redirectMACSize:], sum[:])
 	}
-	return key.MAC(secret.CodeMAC, b)
+	return mac
 }
 
 // authorizationCode derives the code of a grant: prefix, reference, MAC of the
@@ -103,16 +111,25 @@ func authorizationCode(key *secret.Key, grant GrantID, binding codeBinding) stri
 // the binding is the one it was made for. The error is a *Refusal with
 // CauseTokenForged.
 func (s *Server) parseCode(code string, binding codeBinding) (tokenRef, bool, error) {
+	ref, redirect, challenge, err := s.matchCode(code, binding)
+	return ref, redirect && challenge, err
+}
+
+// matchCode is parseCode that says of the redirect URI and of the challenge apart
+// whether the code was made for it.
+func (s *Server) matchCode(code string, binding codeBinding) (ref tokenRef, redirect, challenge bool, err error) {
 	b, key, err := s.parseToken(code, CodePrefix, refSize+2*secret.MACSize)
 	if err != nil {
-		return tokenRef{}, false, err
+		return tokenRef{}, false, false, err
 	}
-	ref, own, bound := b[:refSize], b[refSize:refSize+secret.MACSize], b[refSize+secret.MACSize:]
-	if !key.VerifyMAC(secret.CodeMAC, ref, own) || parseRef(ref).generation != 0 {
-		return tokenRef{}, false, refuse(CauseTokenForged)
+	said, own, bound := b[:refSize], b[refSize:refSize+secret.MACSize], b[refSize+secret.MACSize:]
+	if !key.VerifyMAC(secret.CodeMAC, said, own) || parseRef(said).generation != 0 {
+		return tokenRef{}, false, false, refuse(CauseTokenForged)
 	}
-	want := binding.mac(key, ref)
-	return parseRef(ref), constantTimeEqual(want[:], bound), nil
+	want := binding.mac(key, said)
+	redirect = constantTimeEqual(want[:redirectMACSize], bound[:redirectMACSize])
+	challenge = constantTimeEqual(want[redirectMACSize:], bound[redirectMACSize:])
+	return parseRef(said), redirect, challenge, nil
 }
 
 // parseToken decodes a token of a given prefix and size and finds its key.
@@ -149,17 +166,20 @@ func (s *Server) answer(g Grant, c *registered, scope oauth.Scope, key *secret.K
 		TokenType:   oauth.Bearer,
 		ExpiresIn:   seconds(g.AccessExpiresAt.Sub(now)),
 		Scope:       scope.String(),
+		Subject:     g.Subject,
 	}
-	if !refreshes(c.Client) {
+	if !c.refreshes() || g.ended() {
 		return response, nil
 	}
-	refreshKey, err := s.cfg.Keys.Key(g.KeyID)
-	if err != nil {
-		return oauth.TokenResponse{}, err
+	refreshKey := key
+	if g.KeyID != 0 { // 0: of another server's token, which is taken as ours from now on
+		if refreshKey, err = s.cfg.Keys.Key(g.KeyID); err != nil {
+			return oauth.TokenResponse{}, err
+		}
 	}
 	response.RefreshToken = refreshToken(refreshKey, g.ID, g.Generation)
 	if !g.ExpiresAt.IsZero() {
-		response.RefreshTokenExpiresIn = seconds(g.ExpiresAt.Sub(now))
+		response.RefreshTokenExpiresIn = c.left(g.ExpiresAt.Sub(now))
 	}
 	if s.cfg.DraftExpiryNames {
 		response.RefreshTokenTimeout = response.RefreshTokenExpiresIn

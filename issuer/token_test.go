@@ -3,6 +3,8 @@ package issuer_test
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"iter"
+	"maps"
 	"math"
 	"regexp"
 	"strings"
@@ -150,7 +152,7 @@ func TestForgedRefreshTokens(t *testing.T) {
 		}
 	})
 	// The tokens of other kinds among them are genuine, and were revoked.
-	if reads > 1 || writes > 2 {
+	if reads > 1+2*lookedUp(maps.Values(all)) || writes > 2 {
 		t.Errorf("%d reads and %d writes for forged tokens", reads, writes)
 	}
 }
@@ -213,11 +215,23 @@ func TestForgedAccessTokens(t *testing.T) {
 					}
 				}
 			})
-			if most := int64(2 * 3); reads > most || writes != 0 { // two for a text that says the same
+			if most := 2*3 + 2*lookedUp(maps.Keys(forged)); reads > most || writes != 0 { // two for a text that says the same
 				t.Errorf("%d reads and %d writes for forged tokens", reads, writes)
 			}
 		})
 	}
+}
+
+// lookedUp counts the texts that do not begin as our tokens do: an imported token
+// may look like anything, so each is looked for by its digest when somebody who
+// may asks what it is.
+func lookedUp(texts iter.Seq[string]) (n int64) {
+	for text := range texts {
+		if !strings.HasPrefix(text, issuer.RefreshPrefix) && !strings.HasPrefix(text, issuer.CodePrefix) && !strings.HasPrefix(text, issuer.AccessPrefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // sameSignature reports whether two JWTs differ in bits of the last character

@@ -44,5 +44,6 @@ func (s *Server) authenticate(ctx context.Context, clientID, address, username s
 		s.record(ctx, event)
 		return User{}, refuse(CauseCredentialsWrong)
 	}
+	s.rehashUser(ctx, clientID, address, user, password)
 	return user, nil
 }

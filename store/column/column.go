@@ -92,6 +92,9 @@ func Rotated(g issuer.Grant, r issuer.Rotation) issuer.Grant {
 	g.RotatedAt = Stored(r.At)
 	g.ExpiresAt = earlier(r.ExpiresAt, g.EndsAt)
 	g.AccessExpiresAt = earlier(r.AccessExpiresAt, g.EndsAt)
+	if r.Scope != nil {
+		g.Scope = Scope(r.Scope.String())
+	}
 	return g
 }
 

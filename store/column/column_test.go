@@ -105,6 +105,18 @@ func TestRotates(t *testing.T) {
 	if got.Generation != 4 || got.KeyID != 9 || got.RotatedAt != moment || got.ExpiresAt != grant.EndsAt || got.AccessExpiresAt != moment.Add(time.Minute) {
 		t.Errorf("afterwards: %+v", got)
 	}
+	if got.Scope != nil {
+		t.Errorf("a scope came out of nothing: %q", got.Scope)
+	}
+	grant.Scope = oauth.Scope{"read", "write"}
+	for _, tt := range []struct{ scope, want oauth.Scope }{
+		{nil, grant.Scope}, {oauth.Scope{"write"}, oauth.Scope{"write"}}, {oauth.Scope{}, nil},
+	} {
+		rotation.Scope = tt.scope
+		if got := Rotated(grant, rotation); !reflect.DeepEqual(got.Scope, tt.want) {
+			t.Errorf("narrowed to %q: %q", tt.scope, got.Scope)
+		}
+	}
 	rotation.ExpiresAt = time.Time{}
 	if got := Rotated(grant, rotation); got.ExpiresAt != grant.EndsAt {
 		t.Errorf("a grant without idle expiry expires at %v", got.ExpiresAt)

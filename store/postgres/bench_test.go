@@ -11,6 +11,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/pgtest"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/store/storetest"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -69,4 +70,29 @@ func benchmarkRotate(b *testing.B, db *DB, grants []issuer.Grant, goroutines int
 	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
 	b.ReportMetric(float64(b.N)/float64(f.count()), "refreshes/batch")
+}
+
+// BenchmarkImport imports 1,000 clients, 100,000 users and 500,000 tokens, and then
+// the same again.
+func BenchmarkImport(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		db := opened(b, pgtest.Database(b))
+		batches := slices.Collect(storetest.Batches(1_000, 100_000, 500_000, 1_000))
+		for _, run := range []string{"first-s", "second-s"} {
+			b.StartTimer()
+			began, longest := time.Now(), time.Duration(0)
+			for _, batch := range batches {
+				one := time.Now()
+				_, err := db.Import(b.Context(), batch)
+				must(b, err)
+				longest = max(longest, time.Since(one))
+			}
+			b.ReportMetric(time.Since(began).Seconds(), run)
+			b.ReportMetric(float64(longest.Milliseconds()), "longest-ms-"+run)
+			b.StopTimer()
+		}
+		must(b, db.Close())
+		b.StartTimer()
+	}
 }

@@ -28,10 +28,10 @@ const (
 	// which each would keep from the next until it is flushed.
 	countRetry = `UPDATE grants SET retries = retries + 1 FROM (SELECT set_config('synchronous_commit', 'off', TRUE)) AS hurry WHERE id = $1`
 
-	rotateGrants = "SELECT " + grantColumns + " FROM rotate_grants($1, $2, $3, $4, $5, $6, $7, $8) AS grants"
+	rotateGrants = "SELECT " + grantColumns + " FROM rotate_grants($1, $2, $3, $4, $5, $6, $7, $8, $9) AS grants"
 	// rotateRecorded is the same of one grant, with its event.
 	rotateRecorded = `WITH step AS (SELECT * FROM rotate_grants(ARRAY[$10::uuid], ARRAY[$11::text], ARRAY[$12::bigint], ARRAY[$13::bigint],
-		ARRAY[$14::bigint], ARRAY[$15::bigint], ARRAY[$16::bigint], ARRAY[$17::bigint])), recorded AS (` + recordStep + ") SELECT " + grantColumns + " FROM step AS grants"
+		ARRAY[$14::bigint], ARRAY[$15::bigint], ARRAY[$16::bigint], ARRAY[$17::bigint], ARRAY[$18::text])), recorded AS (` + recordStep + ") SELECT " + grantColumns + " FROM step AS grants"
 )
 
 // CreateGrant implements [issuer.GrantStore]. An id that exists is an error.
@@ -68,6 +68,8 @@ func (db *DB) Rotate(ctx context.Context, r issuer.Rotation) (issuer.Grant, bool
 		return issuer.Grant{}, false, err
 	}
 	switch {
+	case !storable(r.Scope.String()):
+		return issuer.Grant{}, false, errText
 	case !storable(r.ClientID): // no row is such a client's
 		grant, err := db.Grant(ctx, r.ID)
 		return grant, false, err
@@ -77,12 +79,22 @@ func (db *DB) Rotate(ctx context.Context, r issuer.Rotation) (issuer.Grant, bool
 	return db.rotation.rotate(ctx, r)
 }
 
+// narrowed is the scope that a rotation gives its grant, or nil for NULL, which
+// leaves it.
+func narrowed(r issuer.Rotation) *string {
+	if r.Scope == nil {
+		return nil
+	}
+	scope := r.Scope.String()
+	return &scope
+}
+
 // rotateRecorded makes a rotation that has an event, in a statement of its own.
 func (db *DB) rotateRecorded(ctx context.Context, r issuer.Rotation) (grant issuer.Grant, rotated bool, err error) {
 	err = db.write(ctx, func(ctx context.Context, s session) (err error) {
 		grant, err = grantRow(ctx, s, rotateRecorded, eventArgs(*r.Event,
 			[16]byte(r.ID), r.ClientID, int64(r.From), int64(r.To), int64(r.KeyID),
-			column.Millis(r.At), column.Millis(r.ExpiresAt), column.Millis(r.AccessExpiresAt))...)
+			column.Millis(r.At), column.Millis(r.ExpiresAt), column.Millis(r.AccessExpiresAt), narrowed(r))...)
 		return err
 	})
 	switch {
@@ -101,6 +113,7 @@ func (db *DB) rotateRecorded(ctx context.Context, r issuer.Rotation) (grant issu
 // rows of those that applied.
 func (db *DB) rotateGrants(ctx context.Context, batch []*rotation) (rows map[issuer.GrantID]issuer.Grant, err error) {
 	var clients []string
+	var scopes []*string
 	var was, becomes, keys, at, expires, accessExpires []int64
 	for _, r := range batch {
 		clients = append(clients, r.ClientID)
@@ -108,9 +121,10 @@ func (db *DB) rotateGrants(ctx context.Context, batch []*rotation) (rows map[iss
 		at = append(at, column.Millis(r.At))
 		expires = append(expires, column.Millis(r.ExpiresAt))
 		accessExpires = append(accessExpires, column.Millis(r.AccessExpiresAt))
+		scopes = append(scopes, narrowed(r.Rotation))
 	}
 	err = db.write(ctx, func(ctx context.Context, s session) (err error) {
-		rows, err = byID(all(ctx, s, rotateGrants, []any{ids(batch), clients, was, becomes, keys, at, expires, accessExpires}, scanGrant))
+		rows, err = byID(all(ctx, s, rotateGrants, []any{ids(batch), clients, was, becomes, keys, at, expires, accessExpires, scopes}, scanGrant))
 		return err
 	})
 	return rows, err

@@ -27,6 +27,7 @@ func crowded(t testing.TB) (*DB, *pgx.Conn) {
 			SELECT 'hook' || i % 3, i, 'x', '{}', i, 0, CASE WHEN i % 10 = 0 THEN i ELSE 0 END, 0, 0, '' FROM generate_series(1, 12000) AS i`,
 		"INSERT INTO clients SELECT 'client' || i, '{}' FROM generate_series(1, 3000) AS i",
 		"INSERT INTO users SELECT 'user' || i, '{}' FROM generate_series(1, 3000) AS i",
+		"INSERT INTO habits SELECT 'client' || i % 3000, 'habit' || i / 3000, 1, i, i FROM generate_series(0, 11999) AS i",
 		"INSERT INTO revoked_access_tokens SELECT 'jti' || i, i FROM generate_series(1, 12000) AS i",
 		"INSERT INTO once SELECT 'name' || i, i FROM generate_series(1, 12000) AS i",
 		"ANALYZE",
@@ -73,12 +74,23 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		sql, args := eventsQuery(f.filter)
 		cases = append(cases, query{f.want, sql, args})
 	}
+	for _, f := range []issuer.UseFilter{{}, {ClientID: "client7"}, {AfterClient: "client7", AfterHabit: "habit2"}, {ClientID: "client7", AfterClient: "client7", AfterHabit: "habit2"}} {
+		sql, args := usesQuery(f)
+		cases = append(cases, query{"habits_pkey", sql, args})
+	}
 	var deliveries conditions
 	deliveries.add("id < ?", 9000)
 	for _, c := range append(cases, []query{
 		{"clients_pkey", clients().get, []any{"client7"}},
 		{"clients_pkey", clients().list, []any{"client7", 100}},
 		{"clients_pkey", clients().remove, eventArgs(someEvent("x"), "client7")},
+		{"clients_pkey", clients().change, eventArgs(someEvent("x"), "client7", "new", "old")},
+		{"clients_pkey", clients().getAll, []any{[]string{"client7", "client8"}}},
+		{"users_pkey", users().change, eventArgs(someEvent("x"), "user7", "new", "old")},
+		{"users_pkey", users().getAll, []any{[]string{"user7", "user8"}}},
+		{"grants_pkey", countGrants, []any{ids}},
+		{"habits_pkey", forgetUses, []any{"client7"}},
+		{"habits_pkey", clients().remove, eventArgs(someEvent("x"), "client7")},
 		{"users_pkey", users().get, []any{"user7"}},
 		{"users_pkey", users().list, []any{"user7", 100}},
 		{"revoked_access_tokens_pkey", accessTokenRevoked, []any{"jti7"}},
@@ -99,10 +111,11 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		got := explained(t, db, c.sql, c.args...)
 		if !strings.Contains(got, c.want) || strings.Contains(got, "Seq Scan on grants") || strings.Contains(got, "Seq Scan on events") ||
 			strings.Contains(got, "Seq Scan on deliveries") || strings.Contains(got, "Seq Scan on clients") || strings.Contains(got, "Seq Scan on users") ||
-			strings.Contains(got, "Seq Scan on revoked") || strings.Contains(got, "Seq Scan on once") {
+			strings.Contains(got, "Seq Scan on revoked") || strings.Contains(got, "Seq Scan on once") || strings.Contains(got, "Seq Scan on habits") {
 			t.Errorf("%s\n%s", c.sql, got)
 		}
-		few := c.want == "grants_" || c.sql == claimDeliveries // are what both filters choose, and what is claimed
+		// Few are what both filters choose, what is claimed, and what one client relies on.
+		few := c.want == "grants_" || c.sql == claimDeliveries || strings.Contains(c.sql, "FROM habits WHERE client_id")
 		if strings.Contains(got, "Sort Key") && !few {
 			t.Errorf("%s sorts:\n%s", c.sql, got)
 		}
@@ -126,7 +139,7 @@ func TestStatsAreExactOrEstimated(t *testing.T) {
 			t.Errorf("%s is %d, want %d or so", what, got, want)
 		}
 	}
-	for _, table := range []string{"grants", "events", "deliveries", "once", "revoked_access_tokens"} {
+	for _, table := range []string{"grants", "events", "deliveries", "once", "revoked_access_tokens", "habits"} {
 		near(table, stats.Rows[table], 12000)
 	}
 	// Rows that came since it was last looked at are in pages that came since.

@@ -40,7 +40,7 @@ const shownRows = 20
 // Tables are the tables that Load copies, in order.
 func Tables() []string {
 	return []string{
-		"keys", "clients", "users", "grants", "revoked_access_tokens", "connections", "journal", "once", "planned", "deliveries", "events",
+		"keys", "clients", "users", "habits", "grants", "revoked_access_tokens", "connections", "journal", "once", "planned", "deliveries", "events",
 	}
 }
 
@@ -59,7 +59,10 @@ func (db *DB) Load(ctx context.Context, from Source, progress func(table string,
 		l.tx = tx
 		return l.all(ctx)
 	})
-	if l.complete && outcomeUnknown(err) {
+	switch {
+	case !l.complete && ctx.Err() != nil: // the driver says what it broke off for that
+		err = ctx.Err()
+	case l.complete && outcomeUnknown(err):
 		err = fmt.Errorf("the connection broke while the copy was being committed, and whether it was is not known: run the same again, which copies into an empty database only: %w", err)
 	}
 	if err != nil {

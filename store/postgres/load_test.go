@@ -43,6 +43,9 @@ func filled(t *testing.T) string {
 	must(t, db.AddKey(ctx, secret.KeyRecord{ID: 2, Root: "fingerprint", CreatedAt: at, ActiveFrom: at.Add(time.Minute)}))
 	must(t, db.PutClient(ctx, issuer.Client{ID: "shöp"}, event))
 	must(t, db.PutUser(ctx, issuer.User{Username: "ann"}, event))
+	must(t, db.CountUses(ctx, []issuer.Use{
+		{ClientID: "shöp", Habit: issuer.HabitRetry, Count: 1 << 40, First: at, Last: at.Add(time.Hour)}, {ClientID: "shöp", Habit: issuer.HabitNoPKCE, Count: 1, First: at, Last: at},
+	}))
 	for i := range 1200 { // more than progress is told of at once
 		g := issuer.Grant{
 			ID: issuer.NewGrantID(), ClientID: "shöp", Subject: "ann", Scope: oauth.Scope{"read", "write"}, Generation: uint32(i), KeyID: 2,
@@ -106,7 +109,7 @@ func TestLoad(t *testing.T) {
 		told = append(told, fmt.Sprintf("%s %d/%d", table, done, of))
 	})
 	must(t, err)
-	want := map[string]int64{"keys": 2, "clients": 1, "users": 1, "grants": 1200, "revoked_access_tokens": 1, "connections": 2, "journal": 2, "once": 1, "planned": 1, "deliveries": 2, "events": 1208}
+	want := map[string]int64{"keys": 2, "clients": 1, "users": 1, "habits": 2, "grants": 1200, "revoked_access_tokens": 1, "connections": 2, "journal": 2, "once": 1, "planned": 1, "deliveries": 2, "events": 1208}
 	for table, rows := range want {
 		if loaded.Rows[table] != rows {
 			t.Errorf("%d rows of %s, want %d", loaded.Rows[table], table, rows)
@@ -162,6 +165,9 @@ func same(t *testing.T, path string, from *sqlite.Export, to *DB) {
 	oldClients, err := was.Clients(ctx, "", 0)
 	newClients, err2 := to.Clients(ctx, "", 0)
 	equal("clients", oldClients, newClients, err, err2)
+	oldUses, err := was.Uses(ctx, issuer.UseFilter{})
+	newUses, err2 := to.Uses(ctx, issuer.UseFilter{})
+	equal("uses", oldUses, newUses, err, err2)
 	for _, id := range []string{"ann", "bob"} {
 		old, err := from.Connection(id)
 		copied, err2 := to.Keeper().Connection(ctx, id)

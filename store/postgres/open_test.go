@@ -40,14 +40,15 @@ func TestOpenTogether(t *testing.T) {
 	}
 	opening.Wait()
 	conn := connected(t, url)
-	if got := layout(t, conn); got != [3]int{1, 1, 1} {
+	present := [3]int{len(migrations()), 1, 1}
+	if got := layout(t, conn); got != present {
 		t.Errorf("layout %v", got)
 	}
 	g := created(t, opened(t, url), 1)[0]
 	if got, err := opened(t, url).Grant(t.Context(), g.ID); err != nil || got.ID != g.ID {
 		t.Errorf("opened again: %+v, %v", got, err)
 	}
-	if got := layout(t, conn); got != [3]int{1, 1, 1} {
+	if got := layout(t, conn); got != present {
 		t.Errorf("layout %v", got)
 	}
 }
@@ -84,7 +85,7 @@ func TestMigrationIsWhole(t *testing.T) {
 			if err := db.advance(t.Context(), bad); err == nil {
 				t.Error("a bad migration passed")
 			}
-			if got := layout(t, conn); got != [3]int{1, 1, 1} {
+			if got := layout(t, conn); got != [3]int{len(migrations()), 1, 1} {
 				t.Errorf("layout %v", got)
 			}
 			stepped(t, opened(t, url), g)
@@ -101,18 +102,18 @@ func TestReleasesSideBySide(t *testing.T) {
 	next := append(migrations(), migration{"ALTER TABLE grants ADD COLUMN more integer NOT NULL DEFAULT 0", 1})
 	must(t, db.advance(t.Context(), next))
 	conn := connected(t, url)
-	if got := layout(t, conn); got != [3]int{2, 1, 1} {
+	if got := layout(t, conn); got != [3]int{3, 1, 1} {
 		t.Errorf("layout %v", got)
 	}
 	g = stepped(t, db, g)
 	created(t, db, 1)
 	stepped(t, opened(t, url), g) // by a process of this release that starts only now
-	next = append(next, migration{"ALTER TABLE grants DROP COLUMN retries", 3})
+	next = append(next, migration{"ALTER TABLE grants DROP COLUMN retries", 4})
 	must(t, db.advance(t.Context(), next))
-	if got := layout(t, conn); got != [3]int{3, 3, 1} {
+	if got := layout(t, conn); got != [3]int{4, 4, 1} {
 		t.Errorf("layout %v", got)
 	}
-	if _, err := Open(t.Context(), url, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 3") {
+	if _, err := Open(t.Context(), url, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 4") {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
@@ -134,9 +135,9 @@ func unproven(err error) error {
 }
 
 // settleRotation reads from a grant's row what became of a rotation whose outcome
-// is not known. At its generation To the row says it, by the key and the times:
-// where they are of an equal step that another process made, its tokens are the
-// same. Anywhere else the step may be made yet, or have been made before the row
+// is not known. At its generation To the row says it, by the key, the scope and the
+// times: where they are of an equal step that another process made, its tokens are
+// the same. Anywhere else the step may be made yet, or have been made before the row
 // went on.
 func settleRotation(r issuer.Rotation, row issuer.Grant, cause error) (issuer.Grant, bool, error) {
 	if row.Generation != r.To {
@@ -144,7 +145,8 @@ func settleRotation(r issuer.Rotation, row issuer.Grant, cause error) (issuer.Gr
 	}
 	made := column.Rotated(row, r)
 	ours := row.ClientID == r.ClientID && row.KeyID == made.KeyID && row.RotatedAt.Equal(made.RotatedAt) &&
-		row.ExpiresAt.Equal(made.ExpiresAt) && row.AccessExpiresAt.Equal(made.AccessExpiresAt)
+		row.ExpiresAt.Equal(made.ExpiresAt) && row.AccessExpiresAt.Equal(made.AccessExpiresAt) &&
+		slices.Equal(row.Scope, made.Scope)
 	return row, ours, nil
 }
 

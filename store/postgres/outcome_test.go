@@ -15,6 +15,7 @@ import (
 	"github.com/evergrant/evergrant/internal/pgtest"
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/keeper"
+	"github.com/evergrant/evergrant/secret"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -152,6 +153,25 @@ func TestLostAnswers(t *testing.T) {
 			got, rotated, err := db.Rotate(t.Context(), r)
 			return asIf(err, rotated && got.Generation == g.Generation+1)
 		}},
+		{"Rotate that narrows", "rotate_grants", func(g issuer.Grant) error {
+			r := next(g)
+			r.Scope = g.Scope[:1]
+			got, rotated, err := db.Rotate(t.Context(), r)
+			return asIf(err, rotated && got.Scope.Equal(r.Scope))
+		}},
+		{"RehashClient", "UPDATE clients SET doc", func(g issuer.Grant) error {
+			c := issuer.Client{ID: g.ID.String(), Secrets: []secret.Verifier{"old"}}
+			if _, err := db.Client(t.Context(), c.ID); errors.Is(err, issuer.ErrNotFound) {
+				must(t, db.PutClient(t.Context(), c, event(issuer.EventClientSaved, g)))
+			}
+			did, err := db.RehashClient(t.Context(), c.ID, "old", "new", event(issuer.EventSecretRehashed, g))
+			return asIf(err, did)
+		}},
+		{"Import", "commit", func(g issuer.Grant) error {
+			b := issuer.Batch{Users: []issuer.User{{Username: g.ID.String(), Imported: issuer.Origin{Source: "old"}}}, Event: event(issuer.EventImported, g)}
+			done, err := db.Import(t.Context(), b)
+			return asIf(err, done.Users.Created == 1)
+		}},
 		{"CreateGrant", "INSERT INTO grants", func(g issuer.Grant) error {
 			g.ID = issuer.NewGrantID()
 			return db.CreateGrant(t.Context(), g, event("test", g))
@@ -211,8 +231,12 @@ func TestLostBatch(t *testing.T) {
 	grants[3] = stale
 	grants[0] = stepped(t, db, grants[0]) // the connection knows the statement from now on
 	var batch []*rotation
-	for _, g := range append(grants, missing) {
-		batch = append(batch, &rotation{Rotation: next(g)})
+	for i, g := range append(grants, missing) {
+		one := &rotation{Rotation: next(g)}
+		if i%2 == 0 {
+			one.Scope = g.Scope[:i/2+1]
+		}
+		batch = append(batch, one)
 	}
 	w.breakAt("rotate_grants", true)
 	db.rotateBatch(batch)
@@ -230,7 +254,7 @@ func TestLostBatch(t *testing.T) {
 				t.Errorf("of another client: %+v, %v, %v", r.grant, r.rotated, r.err)
 			}
 		default:
-			if r.err != nil || !r.rotated || r.grant.Generation != r.To {
+			if r.err != nil || !r.rotated || r.grant.Generation != r.To || r.Scope != nil && !r.grant.Scope.Equal(r.Scope) {
 				t.Errorf("%+v, %v, %v", r.grant, r.rotated, r.err)
 			}
 		}
@@ -240,10 +264,11 @@ func TestLostBatch(t *testing.T) {
 func TestSettleRotation(t *testing.T) {
 	g := usualGrant()
 	r := next(g)
+	r.Scope = g.Scope[:2]
 	cause := unavailable(io.ErrUnexpectedEOF)
 	change := func(f func(*issuer.Grant)) issuer.Grant {
 		row := g
-		row.Generation, row.RotatedAt, row.ExpiresAt, row.AccessExpiresAt = r.To, r.At, r.ExpiresAt, r.AccessExpiresAt
+		row.Generation, row.RotatedAt, row.ExpiresAt, row.AccessExpiresAt, row.Scope = r.To, r.At, r.ExpiresAt, r.AccessExpiresAt, r.Scope
 		f(&row)
 		return row
 	}
@@ -256,8 +281,10 @@ func TestSettleRotation(t *testing.T) {
 		{"it is there, and revoked since", change(func(g *issuer.Grant) { g.RevokedAt = r.At }), true, true},
 		{"somebody else's is, of another time", change(func(g *issuer.Grant) { g.RotatedAt = r.At.Add(time.Millisecond) }), true, false},
 		{"somebody else's is, under another key", change(func(g *issuer.Grant) { g.KeyID++ }), true, false},
+		{"somebody else's is, with another scope", change(func(g *issuer.Grant) { g.Scope = g.Scope[:1] }), true, false},
 		{"somebody else's is, with another expiry", change(func(g *issuer.Grant) { g.ExpiresAt = time.Time{} }), true, false},
 		{"the row is another client's", change(func(g *issuer.Grant) { g.ClientID = "another" }), true, false},
+		{"it is there, but not narrowed", change(func(row *issuer.Grant) { row.Scope = g.Scope }), true, false},
 		{"not yet", g, false, false},
 		{"the row went on", change(func(g *issuer.Grant) { g.Generation++ }), false, false},
 	} {

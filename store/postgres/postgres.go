@@ -14,8 +14,9 @@
 // transaction pooling).
 //
 // Refreshes by clients are compared and set in batches: those that wait while
-// others are being committed go together in one statement (batch.go). No
-// statement touches two grants for one caller, nor two connections.
+// others are being committed go together in one statement (batch.go). But for an
+// import, which stores many, no statement touches two grants for one caller, nor
+// two connections.
 //
 // # Deadlines, and outcomes that are not known
 //

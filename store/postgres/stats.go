@@ -30,7 +30,7 @@ func statistics(tables []string) string {
 // in them that is free.
 func (db *DB) Stats(ctx context.Context) (stats issuer.Stats, err error) {
 	tables := []string{
-		"grants", "clients", "users", "revoked_access_tokens", "events", "keys",
+		"grants", "clients", "users", "habits", "revoked_access_tokens", "events", "keys",
 		"connections", "journal", "once", "planned", "deliveries",
 	}
 	counts := make([]int64, len(tables))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/oauth"
+	"github.com/evergrant/evergrant/store/storetest"
 )
 
 // BenchmarkRotate measures durable refreshes of random grants, each goroutine
@@ -118,5 +119,31 @@ func usualGrant(at time.Time) issuer.Grant {
 		Scope:      oauth.Scope{"openid", "profile", "offline_access", "accounts:read", "transactions:read"},
 		Generation: 1, KeyID: 1, CreatedAt: at, RotatedAt: at,
 		ExpiresAt: at.Add(14 * 24 * time.Hour), AccessExpiresAt: at.Add(time.Hour),
+	}
+}
+
+// BenchmarkImport imports 1,000 clients, 100,000 users and 500,000 tokens, and then
+// the same again.
+func BenchmarkImport(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		db := open(b, tempPath(b), Options{})
+		batches := slices.Collect(storetest.Batches(1_000, 100_000, 500_000, 1_000))
+		for _, run := range []string{"first-s", "second-s"} {
+			b.StartTimer()
+			began, longest := time.Now(), time.Duration(0)
+			for _, batch := range batches {
+				one := time.Now()
+				if _, err := db.Import(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+				longest = max(longest, time.Since(one))
+			}
+			b.ReportMetric(time.Since(began).Seconds(), run)
+			b.ReportMetric(float64(longest.Milliseconds()), "longest-ms-"+run)
+			b.StopTimer()
+		}
+		check(b, db.Close())
+		b.StartTimer()
 	}
 }

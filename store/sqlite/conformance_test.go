@@ -58,13 +58,28 @@ func writes(ctx context.Context, s issuer.Store, g issuer.Grant) map[string]func
 		"DeleteClient": func() error { return s.DeleteClient(ctx, "gone", e) },
 		"PutUser":      func() error { return s.PutUser(ctx, issuer.User{Username: "alice"}, e) },
 		"DeleteUser":   func() error { return s.DeleteUser(ctx, "gone", e) },
-		"AddKey":       func() error { return s.AddKey(ctx, secret.KeyRecord{ID: 1}) },
-		"DeleteKey":    func() error { return s.DeleteKey(ctx, 1) },
+		"RehashClient": func() error {
+			_, err := s.RehashClient(ctx, "gone", "a", "b", e)
+			return err
+		},
+		"RehashUser": func() error {
+			_, err := s.RehashUser(ctx, "gone", "a", "b", e)
+			return err
+		},
+		"Import": func() error {
+			_, err := s.Import(ctx, issuer.Batch{Grants: []issuer.Grant{usualGrant(now)}, Event: e})
+			return err
+		},
+		"CountUses":  func() error { return s.CountUses(ctx, []issuer.Use{{ClientID: "gone", Habit: issuer.HabitRetry}}) },
+		"ForgetUses": func() error { return s.ForgetUses(ctx, "gone") },
+		"AddKey":     func() error { return s.AddKey(ctx, secret.KeyRecord{ID: 1}) },
+		"DeleteKey":  func() error { return s.DeleteKey(ctx, 1) },
 	}
 }
 
 // TestFaulty checks the fault wrapper of storetest on a real store: what failed
-// before is not done, what failed after is, and no fault is no change.
+// before is not done, what failed after is, and no fault is no change. A dry run
+// writes nothing, and has no fault.
 func TestFaulty(t *testing.T) {
 	fault := errors.New("fault")
 	fail := func(string) error { return fault }
@@ -84,6 +99,10 @@ func TestFaulty(t *testing.T) {
 				if errors.Is(err, fault) != c.fails && !errors.Is(err, issuer.ErrNotFound) {
 					t.Errorf("%s: %v", name, err)
 				}
+			}
+			faulty := storetest.Faulty{Store: db, Before: c.before, After: c.after}
+			if done, err := faulty.Import(t.Context(), issuer.Batch{Grants: []issuer.Grant{g}, DryRun: true}); err != nil || done.Grants.Unchanged != 1 {
+				t.Errorf("dry run: %+v, %v", done, err)
 			}
 			got, err := db.Grant(t.Context(), g.ID)
 			check(t, err)

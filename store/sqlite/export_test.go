@@ -50,6 +50,8 @@ func TestExport(t *testing.T) {
 	_, err = db.Keeper().Delete(t.Context(), "gone", leased.Fence, keeper.Event{At: at, Type: keeper.EventDeleted, Connection: "gone"})
 	check(t, err)
 	create2(t, db, "ann") // whose number is not 1 where numbers are not given again
+	check(t, db.PutClient(t.Context(), issuer.Client{ID: "shop"}, issuer.Event{At: at, Type: issuer.EventClientSaved}))
+	check(t, db.CountUses(t.Context(), []issuer.Use{{ClientID: "shop", Habit: issuer.HabitRetry, Count: 3, First: at, Last: at}}))
 	check(t, db.Record(t.Context(), issuer.Event{At: at, Type: "odd", Detail: "a\x00b\xff"}))
 	_, err = db.Plan(t.Context(), 0, 2, []hook.Delivery{{Hook: "h", Event: 1, Type: "t", Body: []byte("{}"), CreatedAt: at, NextAt: at}})
 	check(t, err)
@@ -67,15 +69,18 @@ func TestExport(t *testing.T) {
 	if got := rowsOf(t, e, "journal", "connection", "fence", "answer"); len(got) != 1 || got[0][0] != "ann" || got[0][1].(int64) == 0 || got[0][2] != nil {
 		t.Errorf("the journal is %v", got)
 	}
+	if got := rowsOf(t, e, "habits", "client_id", "habit", "count", "last_at"); !reflect.DeepEqual(got, [][]any{{"shop", string(issuer.HabitRetry), int64(3), at.UnixMilli()}}) {
+		t.Errorf("habits are %v", got)
+	}
 	if got := rowsOf(t, e, "events", "detail"); !slices.ContainsFunc(got, func(row []any) bool { return row[0] == "a\x00b\xff" }) {
 		t.Errorf("events are %q", got)
 	}
-	for table, want := range map[string]int64{"grants": 1, "keys": 2, "connections": 1, "journal": 1, "events": 5, "deliveries": 1, "planned": 1, "clients": 0} {
+	for table, want := range map[string]int64{"grants": 1, "keys": 2, "connections": 1, "journal": 1, "events": 6, "deliveries": 1, "planned": 1, "clients": 1, "habits": 1, "users": 0} {
 		if n, err := e.Count(table); err != nil || n != want {
 			t.Errorf("%s has %d rows, %v, want %d", table, n, err, want)
 		}
 	}
-	for table, want := range map[string]int64{"events": 5, "deliveries": 1, "grants": 0} {
+	for table, want := range map[string]int64{"events": 6, "deliveries": 1, "grants": 0} {
 		if n, err := e.Last(table); err != nil || n != want {
 			t.Errorf("the last id of %s is %d, %v, want %d", table, n, err, want)
 		}
@@ -181,6 +186,7 @@ func TestExportRefuses(t *testing.T) {
 		{"another program's", other, ErrNotOurs},
 		{"newer", newer, ErrNewer},
 		{"older", schema1Database(t), ErrOlder},
+		{"of the release before", schema2Database(t), ErrOlder},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := OpenExport(t.Context(), test.path); !errors.Is(err, test.want) {
@@ -199,7 +205,7 @@ func TestVersion(t *testing.T) {
 	for _, test := range []struct {
 		name, path string
 		want       int
-	}{{"none", tempPath(t), 0}, {"empty", empty, 0}, {"older", schema1Database(t), 1}, {"current", current, known}} {
+	}{{"none", tempPath(t), 0}, {"empty", empty, 0}, {"older", schema1Database(t), 1}, {"of the release before", schema2Database(t), 2}, {"current", current, known}} {
 		if version, latest, err := Version(test.path); err != nil || version != test.want || latest != known {
 			t.Errorf("%s: layout %d of %d, %v; want %d of %d", test.name, version, latest, err, test.want, known)
 		}

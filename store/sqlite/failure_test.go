@@ -334,6 +334,9 @@ func TestDamagedDocument(t *testing.T) {
 	if _, err := db.Clients(t.Context(), "", 0); err == nil || !strings.Contains(err.Error(), "damaged document") {
 		t.Errorf("error is %v", err)
 	}
+	if did, err := db.RehashClient(t.Context(), "shop", "a", "b", issuer.Event{}); did || err == nil || !strings.Contains(err.Error(), "damaged document") {
+		t.Errorf("%v, %v", did, err)
+	}
 }
 
 func TestClientThatCannotBeStored(t *testing.T) {

@@ -24,6 +24,9 @@ const (
 	// index covers.
 	rotateGrant = `UPDATE grants SET generation = ?2, key_id = ?3, rotated_at = ?4, expires_at = ?5, access_expires_at = ?6
 		WHERE rowid = ?1`
+	// narrowGrant is the same with a scope.
+	narrowGrant = `UPDATE grants SET generation = ?2, key_id = ?3, rotated_at = ?4, expires_at = ?5, access_expires_at = ?6, scope = ?7
+		WHERE rowid = ?1`
 	revokeGrant = `UPDATE grants SET revoked_at = ?2, revoked_cause = ?3,
 		expires_at = CASE WHEN expires_at = 0 AND ends_at = 0 THEN ?4 ELSE expires_at END
 		WHERE id = ?1 AND revoked_at = 0`
@@ -33,11 +36,7 @@ const (
 // CreateGrant implements [issuer.GrantStore]. An id that exists is an error.
 func (db *DB) CreateGrant(ctx context.Context, g issuer.Grant, event issuer.Event) error {
 	return db.writer.do(ctx, whole(func(conn *driver.Conn) error {
-		err := run(conn, insertGrant, nil,
-			g.ID[:], g.ClientID, g.Subject, g.Scope.String(), g.Generation, g.KeyID,
-			column.Millis(g.CreatedAt), column.Millis(g.RotatedAt), column.Millis(g.ExpiresAt), column.Millis(g.EndsAt),
-			column.Millis(g.AccessExpiresAt), column.Millis(g.RevokedAt), string(g.RevokedCause), g.Retries,
-			column.PurgeHour(g, g.CreatedAt))
+		err := run(conn, insertGrant, nil, grantValues(g, g.CreatedAt)...)
 		if driver.ErrCode(err).ToPrimary() == driver.ResultConstraint {
 			return fmt.Errorf("sqlite: grant %s exists: %w", g.ID, err)
 		}
@@ -46,6 +45,17 @@ func (db *DB) CreateGrant(ctx context.Context, g issuer.Grant, event issuer.Even
 		}
 		return insertEvent(conn, event)
 	}))
+}
+
+// grantValues are the arguments of insertGrant, of a grant that is stored at a
+// time.
+func grantValues(g issuer.Grant, now time.Time) []any {
+	return []any{
+		g.ID[:], g.ClientID, g.Subject, g.Scope.String(), g.Generation, g.KeyID,
+		column.Millis(g.CreatedAt), column.Millis(g.RotatedAt), column.Millis(g.ExpiresAt), column.Millis(g.EndsAt),
+		column.Millis(g.AccessExpiresAt), column.Millis(g.RevokedAt), string(g.RevokedCause), g.Retries,
+		column.PurgeHour(g, now),
+	}
 }
 
 // Grant implements [issuer.GrantStore].
@@ -98,8 +108,14 @@ func rotate(conn *driver.Conn, r issuer.Rotation) (grant issuer.Grant, rotated b
 		return grant, false, nil
 	}
 	grant = column.Rotated(grant, r)
-	err = run(conn, rotateGrant, nil, rowid, grant.Generation, grant.KeyID,
-		column.Millis(grant.RotatedAt), column.Millis(grant.ExpiresAt), column.Millis(grant.AccessExpiresAt))
+	query, values := rotateGrant, []any{
+		rowid, grant.Generation, grant.KeyID,
+		column.Millis(grant.RotatedAt), column.Millis(grant.ExpiresAt), column.Millis(grant.AccessExpiresAt),
+	}
+	if r.Scope != nil {
+		query, values = narrowGrant, append(values, grant.Scope.String())
+	}
+	err = run(conn, query, nil, values...)
 	return grant, err == nil, err
 }
 

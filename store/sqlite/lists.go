@@ -91,7 +91,7 @@ func eventsQuery(filter issuer.EventFilter) (string, []any) {
 // Stats implements [issuer.Lists].
 func (db *DB) Stats(ctx context.Context) (stats issuer.Stats, err error) {
 	tables := []string{
-		"grants", "clients", "users", "revoked_access_tokens", "events", "keys",
+		"grants", "clients", "users", "habits", "revoked_access_tokens", "events", "keys",
 		"connections", "journal", "once", "planned", "deliveries",
 	}
 	query := "SELECT (page_count - freelist_count) * page_size"

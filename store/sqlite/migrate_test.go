@@ -40,9 +40,21 @@ func schema1Database(t *testing.T) string {
 	return path
 }
 
-// TestMigrationKeepsEverything opens a database that an earlier release wrote.
-func TestMigrationKeepsEverything(t *testing.T) {
+// schema2Database is the same of the release that knew schema2, too.
+func schema2Database(t *testing.T) string {
+	t.Helper()
 	path := schema1Database(t)
+	execute(t, path, schema2+"PRAGMA user_version = 2;")
+	return path
+}
+
+// TestMigrationKeepsEverything opens databases that earlier releases wrote.
+func TestMigrationKeepsEverything(t *testing.T) {
+	t.Run("version 1", func(t *testing.T) { migrationKeepsEverything(t, schema1Database(t)) })
+	t.Run("version 2", func(t *testing.T) { migrationKeepsEverything(t, schema2Database(t)) })
+}
+
+func migrationKeepsEverything(t *testing.T, path string) {
 	before, err := KeysIn(path)
 	check(t, err)
 	for range 2 {
@@ -50,7 +62,7 @@ func TestMigrationKeepsEverything(t *testing.T) {
 		check(t, db.Check(t.Context()))
 		inWriter(t, db, func(conn *driver.Conn) error {
 			version, err := schemaVersion(conn)
-			if version != 2 {
+			if version != 3 {
 				t.Errorf("version %d", version)
 			}
 			return err
@@ -69,6 +81,11 @@ func TestMigrationKeepsEverything(t *testing.T) {
 	check(t, err)
 	goodStep(t, db, g)
 	create2(t, db, "new")
+	use := issuer.Use{ClientID: "shop", Habit: issuer.HabitPassword, Count: 1, First: column.Time(1e12), Last: column.Time(1e12)}
+	check(t, db.CountUses(t.Context(), []issuer.Use{use}))
+	if uses, err := db.Uses(t.Context(), issuer.UseFilter{}); err != nil || !slices.Equal(uses, []issuer.Use{use}) {
+		t.Errorf("uses %+v, %v", uses, err)
+	}
 	feed, err := db.Feed(t.Context(), 299, 10)
 	check(t, err)
 	if len(feed) != 2 || feed[0].ID != 301 || feed[1].ID != 302 || feed[1].Type != keeper.EventCreated {
@@ -91,7 +108,7 @@ func keptAll(t *testing.T, db *DB) {
 	check(t, err)
 	for table, want := range map[string]int64{
 		"grants": 300, "events": 300, "clients": 1, "users": 1, "revoked_access_tokens": 1, "keys": 1,
-		"connections": 0, "journal": 0, "once": 0, "planned": 0, "deliveries": 0,
+		"habits": 0, "connections": 0, "journal": 0, "once": 0, "planned": 0, "deliveries": 0,
 	} {
 		if stats.Rows[table] != want {
 			t.Errorf("%s has %d rows, want %d", table, stats.Rows[table], want)
@@ -141,8 +158,11 @@ func TestMigratedIsAsNew(t *testing.T) {
 		}))
 		return rows
 	}
-	if got, want := layout(open(t, schema1Database(t), Options{})), layout(open(t, tempPath(t), Options{})); !slices.Equal(got, want) {
-		t.Errorf("got\n%v, want\n%v", got, want)
+	want := layout(open(t, tempPath(t), Options{}))
+	for _, path := range []string{schema1Database(t), schema2Database(t)} {
+		if got := layout(open(t, path, Options{})); !slices.Equal(got, want) {
+			t.Errorf("got\n%v, want\n%v", got, want)
+		}
 	}
 }
 

@@ -14,14 +14,16 @@ import (
 	driver "zombiezen.com/go/sqlite"
 )
 
-// table says where documents of one kind are kept.
-type table struct{ get, put, remove, list string }
+// table says where documents of one kind are kept. What is kept beside one goes
+// with it: forget, which may be "".
+type table struct{ get, put, remove, forget, list string }
 
 func clients() table {
 	return table{
 		get:    "SELECT doc FROM clients WHERE id = ?",
 		put:    "INSERT INTO clients (id, doc) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET doc = excluded.doc",
 		remove: "DELETE FROM clients WHERE id = ?",
+		forget: forgetUses,
 		list:   "SELECT doc FROM clients WHERE id > ? ORDER BY id LIMIT ?",
 	}
 }
@@ -50,6 +52,11 @@ func (db *DB) DeleteClient(ctx context.Context, id string, event issuer.Event) e
 	return db.remove(ctx, clients(), id, event)
 }
 
+// RehashClient implements [issuer.Registry].
+func (db *DB) RehashClient(ctx context.Context, id string, old, verifier secret.Verifier, event issuer.Event) (bool, error) {
+	return db.rehash(ctx, clients(), id, event, func(doc string) (string, error) { return column.RehashClient(doc, old, verifier) })
+}
+
 // Clients implements [issuer.Lists].
 func (db *DB) Clients(ctx context.Context, after string, limit int) ([]issuer.Client, error) {
 	return list[issuer.Client](ctx, db, clients(), after, limit)
@@ -68,6 +75,11 @@ func (db *DB) PutUser(ctx context.Context, user issuer.User, event issuer.Event)
 // DeleteUser implements [issuer.Registry].
 func (db *DB) DeleteUser(ctx context.Context, username string, event issuer.Event) error {
 	return db.remove(ctx, users(), username, event)
+}
+
+// RehashUser implements [issuer.Registry].
+func (db *DB) RehashUser(ctx context.Context, username string, old, verifier secret.Verifier, event issuer.Event) (bool, error) {
+	return db.rehash(ctx, users(), username, event, func(doc string) (string, error) { return column.RehashUser(doc, old, verifier) })
 }
 
 // Users implements [issuer.Lists].
@@ -122,8 +134,34 @@ func (db *DB) remove(ctx context.Context, t table, key string, event issuer.Even
 		if conn.Changes() == 0 {
 			return issuer.ErrNotFound
 		}
+		if t.forget != "" {
+			if err := run(conn, t.forget, nil, key); err != nil {
+				return err
+			}
+		}
 		return insertEvent(conn, event)
 	}))
+}
+
+// rehash changes a document, unless change gives "".
+func (db *DB) rehash(ctx context.Context, t table, key string, event issuer.Event, change func(doc string) (string, error)) (bool, error) {
+	return db.when(ctx, func(conn *driver.Conn) (bool, error) {
+		docs, err := texts(conn, t.get, key)
+		if err != nil {
+			return false, err
+		}
+		if len(docs) == 0 {
+			return false, issuer.ErrNotFound
+		}
+		doc, err := change(docs[0])
+		if err != nil || doc == "" {
+			return false, err
+		}
+		if err := run(conn, t.put, nil, key, doc); err != nil {
+			return false, err
+		}
+		return true, insertEvent(conn, event)
+	})
 }
 
 func decode(stmt *driver.Stmt, document any) error {

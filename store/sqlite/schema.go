@@ -180,9 +180,21 @@ CREATE INDEX deliveries_due ON deliveries (hook, next_at) WHERE next_at > 0;
 CREATE INDEX deliveries_created ON deliveries (created_at);
 `
 
+// schema3 adds what clients rely on.
+const schema3 = `
+CREATE TABLE habits (
+	client_id TEXT NOT NULL,
+	habit     TEXT NOT NULL,
+	count     INTEGER NOT NULL,
+	first_at  INTEGER NOT NULL,
+	last_at   INTEGER NOT NULL,
+	PRIMARY KEY (client_id, habit)
+) STRICT, WITHOUT ROWID;
+`
+
 // migrations are the steps from an empty file to the present layout; step i
 // leads to version i+1. Released steps are never edited.
-func migrations() []string { return []string{schema1, schema2} }
+func migrations() []string { return []string{schema1, schema2, schema3} }
 
 // Errors of Open and Check. Their texts say what to do.
 var (

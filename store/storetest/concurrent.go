@@ -1,11 +1,13 @@
 package storetest
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
 )
 
@@ -16,7 +18,7 @@ func concurrentCases() []contract {
 	return []contract{
 		{"of 64 equal steps exactly one is made, and all see its row", raceOneStep},
 		{"64 clients racing through 20 generations fork no chain", raceManySteps},
-		{"64 grants are renewed side by side", renewSideBySide},
+		{"64 grants are renewed side by side, each narrowed once", renewSideBySide},
 		{"after a revocation returned no step is made", raceRevocation},
 		{"of 64 equal revocations exactly one is made and recorded", raceRevocations},
 		{"of 64 grants with one id exactly one is created", raceCreation},
@@ -83,16 +85,20 @@ func raceManySteps(f *fixture) {
 }
 
 func renewSideBySide(f *fixture) {
-	race(func(int) {
+	race(func(i int) {
 		g := newGrant()
 		if err := f.CreateGrant(f.Context(), g, newEvent(issuer.EventGrantCreated, g)); err != nil {
 			f.Error(err)
 			return
 		}
-		for range 10 {
-			got, rotated, err := f.Rotate(f.Context(), next(g))
-			if err != nil || !rotated {
-				f.Errorf("%+v: %v, %v", g, rotated, err)
+		for step := range 10 {
+			r := next(g)
+			if step == i%10 {
+				r.Scope = oauth.Scope{fmt.Sprint("only", i)}
+			}
+			got, rotated, err := f.Rotate(f.Context(), r)
+			if err != nil || !rotated || r.Scope != nil && !got.Scope.Equal(r.Scope) {
+				f.Errorf("%+v: %+v, %v, %v", g, got, rotated, err)
 				return
 			}
 			g = utc(got)

@@ -119,6 +119,34 @@ func (f Faulty) DeleteUser(ctx context.Context, username string, e issuer.Event)
 	return f.write("DeleteUser", func() error { return f.Store.DeleteUser(ctx, username, e) })
 }
 
+// RehashClient implements [issuer.Registry].
+func (f Faulty) RehashClient(ctx context.Context, id string, old, verifier secret.Verifier, e issuer.Event) (bool, error) {
+	return faultedAnswer(f.Before, f.After, "RehashClient", func() (bool, error) { return f.Store.RehashClient(ctx, id, old, verifier, e) })
+}
+
+// RehashUser implements [issuer.Registry].
+func (f Faulty) RehashUser(ctx context.Context, username string, old, verifier secret.Verifier, e issuer.Event) (bool, error) {
+	return faultedAnswer(f.Before, f.After, "RehashUser", func() (bool, error) { return f.Store.RehashUser(ctx, username, old, verifier, e) })
+}
+
+// Import implements [issuer.Importer]. A dry run writes nothing, and passes.
+func (f Faulty) Import(ctx context.Context, batch issuer.Batch) (issuer.Imported, error) {
+	if batch.DryRun {
+		return f.Store.Import(ctx, batch)
+	}
+	return faultedAnswer(f.Before, f.After, "Import", func() (issuer.Imported, error) { return f.Store.Import(ctx, batch) })
+}
+
+// CountUses implements [issuer.UseStore].
+func (f Faulty) CountUses(ctx context.Context, uses []issuer.Use) error {
+	return f.write("CountUses", func() error { return f.Store.CountUses(ctx, uses) })
+}
+
+// ForgetUses implements [issuer.UseStore].
+func (f Faulty) ForgetUses(ctx context.Context, clientID string) error {
+	return f.write("ForgetUses", func() error { return f.Store.ForgetUses(ctx, clientID) })
+}
+
 // AddKey implements [secret.KeyStore].
 func (f Faulty) AddKey(ctx context.Context, record secret.KeyRecord) error {
 	return f.write("AddKey", func() error { return f.Store.AddKey(ctx, record) })

@@ -152,7 +152,12 @@ func (f *fixture) everyWrite(ctx context.Context, g issuer.Grant, e issuer.Event
 		"DeleteUser":        f.DeleteUser(ctx, "alice", e),
 		"AddKey":            f.AddKey(ctx, newKey(9)),
 		"DeleteKey":         f.DeleteKey(ctx, 1),
+		"CountUses":         f.CountUses(ctx, []issuer.Use{newUse("shop", issuer.HabitPassword)}),
+		"ForgetUses":        f.ForgetUses(ctx, "shop"),
 	}
+	_, errs["RehashClient"] = f.RehashClient(ctx, "shop", generated(1), generated(9), e)
+	_, errs["RehashUser"] = f.RehashUser(ctx, "alice", newUser("alice").Password, generated(9), e)
+	_, errs["Import"] = f.Import(ctx, issuer.Batch{Grants: []issuer.Grant{newGrant()}, Event: e})
 	_, _, errs["Rotate"] = f.Rotate(ctx, next(g))
 	_, errs["Revoke"] = f.Revoke(ctx, g.ID, start(), e)
 	_, errs["Purge"] = f.Purge(ctx, start().Add(1000*day), start().Add(1000*day))
@@ -171,6 +176,8 @@ func (f *fixture) everyRead(ctx context.Context, g issuer.Grant) map[string]erro
 	_, errs["Users"] = f.Users(ctx, "", 0)
 	_, errs["Grants"] = f.Grants(ctx, issuer.GrantFilter{})
 	_, errs["Events"] = f.Events(ctx, issuer.EventFilter{})
+	_, errs["Uses"] = f.Uses(ctx, issuer.UseFilter{})
+	_, errs["Import, dry"] = f.Import(ctx, issuer.Batch{Clients: []issuer.Client{newClient("shop")}, DryRun: true})
 	_, errs["Stats"] = f.Stats(ctx)
 	return errs
 }

@@ -26,7 +26,7 @@ func emptyLists(f *fixture) {
 	f.ok(err)
 	grants, err := f.Grants(f.Context(), issuer.GrantFilter{})
 	f.ok(err)
-	f.equal([]int{len(clients), len(users), len(grants), len(f.events(issuer.EventFilter{}))}, []int{0, 0, 0, 0})
+	f.equal([]int{len(clients), len(users), len(grants), len(f.events(issuer.EventFilter{})), len(f.uses(issuer.UseFilter{}))}, []int{0, 0, 0, 0, 0})
 }
 
 // names are in the order of their bytes, which is no language's.
@@ -162,10 +162,11 @@ func statistics(f *fixture) {
 	f.ok(f.PutUser(f.Context(), newUser("bob"), saved(issuer.EventUserSaved)))
 	f.ok(f.AddKey(f.Context(), newKey(1)))
 	f.revokeToken("jti", start())
+	f.ok(f.CountUses(f.Context(), []issuer.Use{newUse("shop", issuer.HabitPassword), newUse("shop", issuer.HabitRetry)}))
 	after, err := f.Stats(f.Context())
 	f.ok(err)
 	for table, want := range map[string]int64{
-		"grants": 50, "clients": 1, "users": 2, "keys": 1, "revoked_access_tokens": 1, "events": 54,
+		"grants": 50, "clients": 1, "users": 2, "habits": 2, "keys": 1, "revoked_access_tokens": 1, "events": 54,
 	} {
 		f.equal(after.Rows[table], want)
 	}

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -30,13 +32,14 @@ func newClient(id string) issuer.Client {
 		ID: id, Name: "A <shop> & \"more\" – ünïcode", Secrets: []secret.Verifier{generated(1), generated(2)},
 		RedirectURIs: []string{"https://shop.example/cb?a=b&c=d", "http://127.0.0.1/cb"},
 		GrantTypes:   []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
-		Scopes:       oauth.Scope{"read", "write"}, Introspect: true, Trusted: true,
+		Scopes:       oauth.Scope{"read", "write"}, Tenant: "acme", Introspect: true, Trusted: true,
 		Policy: issuer.Policy{
 			AccessTokenLifetime: issuer.Lifetime(90 * time.Minute), CodeLifetime: issuer.Lifetime(30 * time.Second),
 			RefreshTokenLifetime: issuer.Lifetime(36 * time.Hour), GrantLifetime: issuer.None,
 			Rotation: issuer.RotatePublicClients, RetryWindow: issuer.Lifetime(1500 * time.Millisecond),
-			Format: issuer.FormatOpaque, SigningAlg: secret.EdDSA,
+			Format: issuer.FormatOpaque, SigningAlg: secret.EdDSA, PKCE: issuer.PKCENever, Redirects: issuer.RedirectPrefix,
 		},
+		Profile: "bshaffer", Imported: issuer.Origin{Source: "old", Digest: "d1"}, Foreign: "old",
 		Declared: true, CreatedAt: start(), UpdatedAt: start().Add(time.Hour + 7*time.Nanosecond),
 	}
 }
@@ -45,6 +48,7 @@ func newClient(id string) issuer.Client {
 func newUser(name string) issuer.User {
 	return issuer.User{
 		Username: name, Password: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$ZGlnZXN0+/",
+		Info: json.RawMessage(`{"id":12345678901234567890,"names":["ä","b"]}`), Imported: issuer.Origin{Source: "old", Digest: "d1"},
 		Declared: true, CreatedAt: start(), UpdatedAt: start().Add(time.Hour),
 	}
 }
@@ -147,8 +151,10 @@ func anyClient(f *fixture) {
 				AccessTokenLifetime: lifetime.Draw(t, "access"), CodeLifetime: lifetime.Draw(t, "code"),
 				RefreshTokenLifetime: lifetime.Draw(t, "refresh"), GrantLifetime: lifetime.Draw(t, "grant"), RetryWindow: lifetime.Draw(t, "window"),
 				Rotation: issuer.RotationPolicy(text.Draw(t, "rotation")), Format: issuer.TokenFormat(text.Draw(t, "format")),
-				SigningAlg: secret.Algorithm(text.Draw(t, "alg")),
+				SigningAlg: secret.Algorithm(text.Draw(t, "alg")), PKCE: issuer.PKCEPolicy(text.Draw(t, "pkce")),
+				Redirects: issuer.RedirectMatching(text.Draw(t, "redirects")),
 			},
+			Tenant: text.Draw(t, "tenant"), Profile: text.Draw(t, "profile"), Foreign: text.Draw(t, "foreign"), Imported: anyOrigin(t),
 			CreatedAt: anyTime(t), UpdatedAt: anyTime(t),
 		}
 		for _, verifier := range texts.Draw(t, "secrets") {
@@ -167,7 +173,7 @@ func anyClient(f *fixture) {
 func everything(c issuer.Client) []string {
 	all := []string{
 		c.ID, c.Name, fmt.Sprint(c.RedirectURIs, c.GrantTypes, c.Scopes, c.Introspect, c.Trusted, c.Declared),
-		fmt.Sprintf("%#v", c.Policy), c.CreatedAt.String(), c.UpdatedAt.String(),
+		fmt.Sprintf("%#v", c.Policy), c.Tenant, c.Profile, c.Foreign, fmt.Sprintf("%#v", c.Imported), c.CreatedAt.String(), c.UpdatedAt.String(),
 	}
 	for _, verifier := range c.Secrets {
 		all = append(all, string(verifier))
@@ -179,10 +185,13 @@ func anyUser(f *fixture) {
 	rapid.Check(f.T, func(t *rapid.T) {
 		want := issuer.User{
 			Username: anyName(60).Draw(t, "name"), Password: secret.Verifier(rapid.String().Draw(t, "password")),
-			Declared: rapid.Bool().Draw(t, "declared"), CreatedAt: anyTime(t), UpdatedAt: anyTime(t),
+			Declared: rapid.Bool().Draw(t, "declared"), CreatedAt: anyTime(t), UpdatedAt: anyTime(t), Imported: anyOrigin(t),
+		}
+		if info := rapid.MapOf(rapid.String(), rapid.SliceOf(rapid.String())).Draw(t, "info"); len(info) > 0 {
+			want.Info, _ = json.Marshal(info)
 		}
 		f.ok(f.PutUser(f.Context(), want, saved(issuer.EventUserSaved)))
-		if got, err := f.User(f.Context(), want.Username); err != nil || got != want {
+		if got, err := f.User(f.Context(), want.Username); err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v (%v), want %+v", got, err, want)
 		}
 	})
@@ -192,6 +201,11 @@ func anyUser(f *fixture) {
 // which not every database can hold.
 func anyName(runes int) *rapid.Generator[string] {
 	return rapid.StringN(1, runes, 255).Filter(func(s string) bool { return !strings.ContainsRune(s, 0) })
+}
+
+// anyOrigin is an origin, or none.
+func anyOrigin(t *rapid.T) issuer.Origin {
+	return issuer.Origin{Source: rapid.String().Draw(t, "source"), Digest: rapid.String().Draw(t, "digest")}
 }
 
 // anyTime is a time in UTC, or none.

@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/oauth"
 )
 
 func rotateCases() []contract {
@@ -16,6 +18,10 @@ func rotateCases() []contract {
 		{"the new expiries are capped at the grant's end", stepIsCapped},
 		{"the event is recorded with the step", stepRecords},
 		{"steps follow each other", stepsFollow},
+		{"a step with a scope narrows the grant for good, and others do not", stepNarrows},
+		{"a step that narrows records its event", narrowingRecords},
+		{"a step that is refused narrows nothing", refusedNarrowing},
+		{"a step that narrowed and whose answer is lost is made, once", lostNarrowing},
 	}
 }
 
@@ -158,4 +164,74 @@ func stepsFollow(f *fixture) {
 		g = after
 	}
 	f.equal(f.grant(g.ID), g)
+}
+
+func stepNarrows(f *fixture) {
+	g, other := f.create(newGrant()), f.create(newGrant())
+	r := next(g)
+	r.Scope = oauth.Scope{"write"}
+	want := g
+	want.Generation, want.KeyID, want.RotatedAt = r.To, r.KeyID, r.At
+	want.ExpiresAt, want.AccessExpiresAt, want.Scope = r.ExpiresAt, r.AccessExpiresAt, r.Scope
+	got, rotated := f.rotate(r)
+	f.equal(rotated, true)
+	f.equal(got, want)
+	f.equal(f.grant(g.ID), want)
+	f.equal(f.grant(other.ID), other)
+
+	got, rotated = f.rotate(next(got))
+	f.equal([]any{rotated, got.Scope}, []any{true, r.Scope})
+	r = next(got)
+	r.Scope = oauth.Scope{} // nothing is left, which is not the same as nothing said
+	got, rotated = f.rotate(r)
+	f.equal([]any{rotated, got.Scope}, []any{true, oauth.Scope(nil)})
+	f.equal(f.grant(g.ID), got)
+}
+
+func narrowingRecords(f *fixture) {
+	g := f.create(newGrant())
+	r := next(g)
+	e := newEvent(issuer.EventGrantHealed, g)
+	r.Scope, r.Event = oauth.Scope{"read"}, &e
+	got, rotated := f.rotate(r)
+	f.equal([]any{rotated, got.Scope}, []any{true, r.Scope})
+	f.equal(f.grant(g.ID), got)
+	f.equal(f.events(issuer.EventFilter{Type: issuer.EventGrantHealed}), []issuer.Event{e})
+}
+
+func refusedNarrowing(f *fixture) {
+	g := f.create(newGrant())
+	e := newEvent("test.step", g)
+	for _, event := range []*issuer.Event{nil, &e} {
+		r := next(g)
+		r.From, r.Scope, r.Event = g.Generation-1, oauth.Scope{"read"}, event
+		got, rotated := f.rotate(r)
+		f.equal(rotated, false)
+		f.equal(got, g)
+	}
+	f.equal(f.grant(g.ID), g)
+}
+
+func lostNarrowing(f *fixture) {
+	g := f.create(newGrant())
+	lost := errors.New("the answer is lost")
+	answers := 0
+	faulty := Faulty{Store: f.Store, After: func(string) error {
+		if answers++; answers == 1 {
+			return lost
+		}
+		return nil
+	}}
+	r := next(g)
+	r.Scope = oauth.Scope{"read"}
+	_, _, err := faulty.Rotate(f.Context(), r)
+	f.is(err, lost)
+	r.At = r.At.Add(time.Second)
+	got, rotated, err := faulty.Rotate(f.Context(), r)
+	f.ok(err)
+	want := g
+	want.Generation, want.KeyID, want.RotatedAt, want.Scope = r.To, r.KeyID, next(g).At, r.Scope
+	want.ExpiresAt, want.AccessExpiresAt = r.ExpiresAt, r.AccessExpiresAt
+	f.equal(rotated, false)
+	f.equal(utc(got), want)
 }

@@ -1,0 +1,271 @@
+package profile_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/issuer/profile"
+	"github.com/evergrant/evergrant/oauth"
+)
+
+// The clients of fos have ids as that bundle makes them.
+const (
+	fosWeb    = "1_web:TestSecret"
+	fosOther  = "2_other:OtherSecret"
+	fosNative = "3_native"
+	fosCron   = "4_cron:TestSecret"
+)
+
+func fosSite(t *testing.T, options profile.FOSOptions) *site {
+	s := newSite(t, profile.NameFOS, profile.Options{FOS: options})
+	s.client(fosWeb, issuer.Client{GrantTypes: all})
+	s.client(fosOther, issuer.Client{GrantTypes: all})
+	s.client(fosNative, issuer.Client{GrantTypes: []string{oauth.GrantAuthorizationCode, oauth.GrantPassword, oauth.GrantRefreshToken}})
+	s.client(fosCron, issuer.Client{GrantTypes: []string{oauth.GrantClientCredentials, oauth.GrantPassword}, Scopes: oauth.Scope{"read"}})
+	return s
+}
+
+// TestFOS is the transcript of FOSOAuthServerBundle's token endpoint.
+func TestFOS(t *testing.T) {
+	t.Parallel()
+	s := fosSite(t, profile.FOSOptions{})
+	fosSuccess(s)
+	fosRequests(s)
+	fosErrors(s)
+	fosCodes(s)
+	fosScope(s)
+	fosLifetimes(s)
+	s.compare("fos.txt")
+}
+
+func fosSuccess(s *site) {
+	s.section("password: all scopes where none is asked for")
+	s.login(fosWeb)
+	s.section("password: the scope that is asked for")
+	s.login(fosWeb, "&scope=read")
+	s.section("client_credentials: all scopes that the client may have, and no refresh token")
+	s.post(fosWeb, "grant_type=client_credentials")
+	s.post(fosCron, "grant_type=client_credentials")
+	s.post(fosWeb, "grant_type=client_credentials&scope=write")
+	s.section("refresh: a new refresh token each time, and the old access token lives on")
+	first := s.login(fosWeb)
+	second := s.refresh(fosWeb, first.get("refresh_token"))
+	s.alive(first)
+	s.refresh(fosWeb, second.get("refresh_token"))
+	s.alive(second)
+	s.section("authorization_code: no scope where none is asked for")
+	s.redeem(fosWeb, s.code(fosWeb), back)
+	s.section("authorization_code: the scope of the code")
+	s.redeem(fosWeb, s.code(fosWeb, "scope", "write read"), back)
+	s.section("a refresh token although the client may not use it")
+	cron := s.login(fosCron)
+	s.refresh(fosCron, cron.get("refresh_token"))
+	s.section("an answer that was lost is given again")
+	lost := s.login(fosWeb)
+	s.refresh(fosWeb, lost.get("refresh_token"))
+	s.later(30)
+	s.refresh(fosWeb, lost.get("refresh_token"))
+}
+
+func fosRequests(s *site) {
+	s.section("GET with the parameters in the query")
+	r := s.send(http.MethodGet, "/oauth/v2/token?client_id=1_web&client_secret=TestSecret&"+login, "")
+	s.send(http.MethodGet, "/oauth/v2/token?grant_type=refresh_token&refresh_token="+r.get("refresh_token"), "", basic(fosWeb))
+	s.section("the standard's path speaks the same")
+	r = s.send(http.MethodGet, "/oauth/token?"+login, "", basic(fosWeb))
+	s.send(http.MethodPost, "/oauth/token", "grant_type=refresh_token&refresh_token="+r.get("refresh_token"), basic(fosWeb), formHeader)
+	s.section("credentials in the body")
+	s.post("", "grant_type=client_credentials&client_id=1_web&client_secret=TestSecret")
+	s.section("Basic wins over the body")
+	s.post(fosWeb, "grant_type=client_credentials&client_id=2_other&client_secret=wrong")
+	s.section("another Authorization header is not looked at")
+	s.send(http.MethodPost, "/oauth/v2/token", "grant_type=client_credentials&client_id=1_web&client_secret=TestSecret", "Authorization: Bearer an-old-access-token", formHeader)
+	s.section("a public client, with no secret and with any")
+	s.post("", login+"&client_id=3_native")
+	s.post("", login+"&client_id=3_native&client_secret=anything")
+	s.post("3_native:anything", login)
+	s.section("a query beside a form is not looked at")
+	s.send(http.MethodPost, "/oauth/v2/token?grant_type=nonsense&client_id=2_other", "grant_type=client_credentials", basic(fosWeb), formHeader)
+	s.section("multipart/form-data")
+	s.send(http.MethodPost, "/oauth/v2/token", multipart("grant_type", "client_credentials", "scope", "read"), basic(fosWeb), multipartHeader)
+	s.section("a JSON body has no parameters, nor has any other")
+	s.json(fosWeb, `{"grant_type":"client_credentials"}`)
+	s.send(http.MethodPost, "/oauth/v2/token", "grant_type=client_credentials", basic(fosWeb), "Content-Type: text/plain")
+	s.section("other methods")
+	s.send(http.MethodPut, "/oauth/v2/token", "", formHeader)
+	s.send(http.MethodHead, "/oauth/v2/token", "")
+	s.send(http.MethodOptions, "/oauth/v2/token", "", "Origin: https://app.example", "Access-Control-Request-Method: POST")
+	s.section("a parameter twice, which is refused here")
+	s.post(fosWeb, "grant_type=client_credentials&scope=read&scope=write")
+	s.section("what that server does not have")
+	s.send(http.MethodPost, "/token", "grant_type=client_credentials", basic(fosWeb), formHeader)
+	s.send(http.MethodPost, "/oauth/revoke", "token=x", formHeader)
+	s.send(http.MethodPost, "/oauth/revoke", "token=x", basic(fosWeb), formHeader)
+	s.send(http.MethodGet, "/oauth/revoke?token=x", "", basic(fosWeb))
+}
+
+func fosErrors(s *site) {
+	s.section("no grant_type, or no word that is one")
+	s.post(fosWeb, "scope=read")
+	s.post(fosWeb, "grant_type=")
+	s.post(fosWeb, "grant_type=device_code")
+	s.post(fosWeb, "grant_type=PASSWORD")
+	s.post(fosWeb, "grant_type=token")
+	s.section("extensions: none is known")
+	s.post(fosWeb, "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer")
+	s.post(fosWeb, "grant_type=https://grants.example/a")
+	s.section("no client")
+	s.post("", "grant_type=client_credentials")
+	s.post("", "grant_type=client_credentials&client_secret=TestSecret")
+	s.section("an unknown client, a wrong secret and none")
+	s.post("9_unknown:TestSecret", "grant_type=client_credentials")
+	s.post("", "grant_type=client_credentials&client_id=9_unknown")
+	s.post("1_web:wrong", "grant_type=client_credentials")
+	s.post("", "grant_type=client_credentials&client_id=1_web")
+	s.section("a grant type that is not in the list")
+	s.refresh(fosCron, "x")
+	s.redeem(fosCron, "x", back)
+	s.section("client_credentials of a public client")
+	s.post("", "grant_type=client_credentials&client_id=3_native")
+	s.section("no refresh token")
+	s.post(fosWeb, "grant_type=refresh_token")
+	s.section("an unknown refresh token, one of another client and a spent one")
+	r := s.login(fosWeb)
+	s.refresh(fosWeb, "x")
+	s.refresh(fosWeb, r.get("access_token"))
+	s.refresh(fosOther, r.get("refresh_token"))
+	second := s.refresh(fosWeb, r.get("refresh_token")).want(200)
+	s.refresh(fosWeb, second.get("refresh_token")).want(200)
+	s.refresh(fosWeb, r.get("refresh_token"))
+	s.note("somebody has a token that was spent long ago, so that the grant is over")
+	s.refresh(fosWeb, second.get("refresh_token"))
+	s.section("no user name or password, and wrong ones")
+	s.post(fosWeb, "grant_type=password&username=bshaffer")
+	s.post(fosWeb, "grant_type=password&password=brent123")
+	s.post(fosWeb, "grant_type=password&username=bshaffer&password=wrong")
+	s.post(fosWeb, "grant_type=password&username=nobody&password=brent123")
+	s.section("a scope that is not supported")
+	s.post(fosWeb, login+"&scope=read admin")
+	s.post(fosWeb, "grant_type=client_credentials&scope=admin")
+	s.section("a revoked grant")
+	r = s.login(fosWeb)
+	s.send(http.MethodPost, "/oauth/revoke", "token="+r.get("refresh_token"), basic(fosWeb), formHeader)
+	s.refresh(fosWeb, r.get("refresh_token"))
+
+	s.section("two mistakes: the first of grant_type, client, secret, permission, token, client of the token, expiry, scope")
+	s.post("", "grant_type=nonsense")
+	s.post("9_unknown:x", "grant_type=nonsense")
+	s.post("9_unknown:x", "grant_type=refresh_token")
+	s.post("4_cron:wrong", "grant_type=refresh_token")
+	s.post(fosCron, "grant_type=refresh_token")
+	s.post(fosWeb, "grant_type=refresh_token&scope=admin")
+	s.refresh(fosWeb, "x", "&scope=admin")
+	r = s.login(fosWeb)
+	s.later(15 * 24 * 3600)
+	s.refresh(fosOther, r.get("refresh_token"))
+	s.refresh(fosWeb, r.get("refresh_token"), "&scope=admin")
+	s.section("two mistakes of a login: the password before the scope")
+	s.post(fosWeb, "grant_type=password&scope=admin")
+	s.post(fosWeb, "grant_type=password&username=bshaffer&password=wrong&scope=admin")
+}
+
+func fosCodes(s *site) {
+	s.section("codes: what is missing")
+	code := s.code(fosWeb)
+	s.post(fosWeb, "grant_type=authorization_code")
+	s.redeem(fosWeb, code)
+	s.section("codes: unknown, and of another client")
+	code = s.code(fosWeb)
+	s.redeem(fosWeb, "x", back)
+	s.redeem(fosOther, code, back)
+	s.note("nothing of that has spent it")
+	s.redeem(fosWeb, code, back)
+	s.section("codes: another redirect URI")
+	code = s.code(fosWeb)
+	s.redeem(fosWeb, code, "&redirect_uri=https://evil.example/")
+	s.redeem(fosWeb, code, back, "x")
+	s.section("codes: a second use; the grant is over, which that server does not do")
+	code = s.code(fosWeb)
+	r := s.redeem(fosWeb, code, back)
+	s.redeem(fosWeb, code, back)
+	s.refresh(fosWeb, r.get("refresh_token"))
+	s.section("codes: their 30 seconds")
+	code = s.code(fosWeb)
+	s.later(30.7)
+	s.redeem(fosWeb, code, back)
+	code = s.code(fosWeb)
+	s.later(30.8)
+	s.redeem(fosWeb, code, back)
+	s.section("codes: less scope, and more")
+	code = s.code(fosWeb, "scope", "read write")
+	s.redeem(fosWeb, code, back, "&scope=admin")
+	s.redeem(fosWeb, code, back, "&scope=read")
+	s.section("codes: PKCE of a public client, which that server does not have")
+	code = s.code(fosNative, "code_challenge", oauth.Challenge(verifier), "code_challenge_method", "S256")
+	s.redeem("", code, back, "&client_id=3_native")
+	s.redeem("", code, back, "&client_id=3_native&code_verifier="+verifier)
+	s.section("two mistakes: the first of permission, code, redirect_uri missing, code unknown, redirect_uri wrong, expiry, scope")
+	s.post(fosCron, "grant_type=authorization_code")
+	s.redeem(fosWeb, "x")
+	s.redeem(fosWeb, "x", "&redirect_uri=https://evil.example/")
+	code = s.code(fosWeb)
+	s.later(60)
+	s.redeem(fosOther, code, back)
+	s.redeem(fosWeb, code, "&redirect_uri=https://evil.example/")
+	s.redeem(fosWeb, code, back, "&scope=admin")
+}
+
+func fosScope(s *site) {
+	s.section("a grant without a scope stays so, and any scope exceeds it")
+	r := s.redeem(fosWeb, s.code(fosWeb), back)
+	s.refresh(fosWeb, r.get("refresh_token"), "&scope=read")
+	s.note("which leaves the refresh token good")
+	s.refresh(fosWeb, r.get("refresh_token"))
+	s.section("narrowing is for good")
+	r = s.login(fosWeb)
+	narrow := s.refresh(fosWeb, r.get("refresh_token"), "&scope=read")
+	s.refresh(fosWeb, narrow.get("refresh_token"), "&scope=read write")
+	s.refresh(fosWeb, narrow.get("refresh_token"))
+	s.section("a scope with a character that no scope has")
+	r = s.login(fosWeb)
+	s.refresh(fosWeb, r.get("refresh_token"), "&scope=%22read%22")
+	s.refresh(fosWeb, r.get("refresh_token"))
+}
+
+func fosLifetimes(s *site) {
+	const fortnight = 14 * 24 * 3600
+	s.section("refresh tokens: a second before they expire, as they do, and after")
+	r := s.login(fosWeb)
+	s.later(fortnight - 1)
+	r = s.refresh(fosWeb, r.get("refresh_token"))
+	s.note("the lifetime begins anew")
+	s.later(fortnight)
+	r = s.refresh(fosWeb, r.get("refresh_token"))
+	s.later(fortnight + 0.749)
+	r = s.refresh(fosWeb, r.get("refresh_token"))
+	s.later(fortnight + 1)
+	s.refresh(fosWeb, r.get("refresh_token"))
+}
+
+// TestFOSOptions is the transcript of the configuration keys.
+func TestFOSOptions(t *testing.T) {
+	t.Parallel()
+	no := false
+	s := fosSite(t, profile.FOSOptions{
+		AccessTokenLifetime: 600, RefreshTokenLifetime: 7200, AuthCodeLifetime: 10, TokenType: "Bearer",
+		SupportedScopes: oauth.Scope{"read"}, EnforceRedirect: &no,
+		ResponseExtraHeaders: map[string]string{"x-powered-by": "fos"},
+	})
+	s.section("lifetimes, token_type, supported_scopes and response_extra_headers")
+	r := s.login(fosWeb)
+	s.later(7201)
+	s.refresh(fosWeb, r.get("refresh_token"))
+	s.post(fosWeb, "grant_type=client_credentials")
+	s.section("enforce_redirect: false")
+	s.redeem(fosWeb, s.code(fosWeb, "redirect_uri", ""))
+	code := s.code(fosWeb)
+	s.later(11)
+	s.redeem(fosWeb, code)
+	s.compare("fos-options.txt")
+}
