@@ -1,6 +1,8 @@
 package evergrant_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -22,7 +24,8 @@ func TestClients(t *testing.T) {
 		ID: "films/2", Name: "Films", RedirectURIs: []string{"https://films.example/"}, GrantTypes: []string{"authorization_code", "refresh_token"},
 		Scopes: oauth.Scope{"read", "write"}, Introspect: true, Trusted: true, Tenant: "shop", AccessTokenLifetime: "5m", CodeLifetime: "30s",
 		RefreshTokenLifetime: "30d", GrantLifetime: "0", Rotation: "public_clients", RetryWindow: "0", Format: "opaque", SigningAlg: "EdDSA",
-		Secrets: 7, Declared: true, CreatedAt: time.Unix(1, 0), // what the server tells is not sent
+		Profile: "fos", PKCE: "public_clients", Redirects: "exact",
+		Secrets: 7, SecretForms: []string{"x"}, ImportedFrom: "x", Declared: true, CreatedAt: time.Unix(1, 0), // what the server tells is not sent
 	}
 	created, generated, err := client.CreateClient(ctx, sent, evergrant.SecretChange{})
 	if err != nil || !secret.Generated(generated) {
@@ -33,6 +36,7 @@ func TestClients(t *testing.T) {
 	}
 	want := sent
 	want.Secrets, want.Declared, want.CreatedAt, want.UpdatedAt = 1, false, created.CreatedAt, created.UpdatedAt
+	want.SecretForms, want.ImportedFrom = []string{"hmac-sha256"}, ""
 	if !reflect.DeepEqual(created, want) {
 		t.Errorf("created %+v\n   want %+v", created, want)
 	}
@@ -42,7 +46,8 @@ func TestClients(t *testing.T) {
 
 	patch := map[string]any{"name": nil, "scopes": []string{"read"}, "grant_lifetime": "90d"}
 	updated, generated, err := client.UpdateClient(ctx, "films/2", patch, evergrant.SecretChange{Set: secret.NewText("chosen"), KeepOld: true})
-	if err != nil || !generated.Empty() || updated.Name != "" || updated.GrantLifetime != "90d" || updated.Secrets != 2 || len(updated.Scopes) != 1 {
+	if err != nil || !generated.Empty() || updated.Name != "" || updated.GrantLifetime != "90d" || updated.Secrets != 2 || len(updated.Scopes) != 1 ||
+		!slices.Equal(updated.SecretForms, []string{"argon2id", "hmac-sha256"}) {
 		t.Errorf("updated %+v, secret %v, error %v", updated, generated, err)
 	}
 	updated, generated, err = client.UpdateClient(ctx, "films/2", nil, evergrant.SecretChange{Generate: true})
@@ -68,7 +73,7 @@ func TestClients(t *testing.T) {
 func TestUsers(t *testing.T) {
 	_, client := start(t)
 	ctx := t.Context()
-	bob, err := client.CreateUser(ctx, "Bob Böhm", secret.NewText("builder"))
+	bob, err := client.CreateUser(ctx, evergrant.User{Username: "Bob Böhm"}, secret.NewText("builder"))
 	if err != nil || bob.Username != "Bob Böhm" || bob.CreatedAt.IsZero() || bob.Declared {
 		t.Fatalf("created %+v, error %v", bob, err)
 	}
@@ -77,6 +82,25 @@ func TestUsers(t *testing.T) {
 	}
 	if changed, err := client.SetPassword(ctx, "Bob Böhm", secret.NewText("carpenter")); err != nil || !changed.CreatedAt.Equal(bob.CreatedAt) {
 		t.Errorf("changed %+v, error %v", changed, err)
+	}
+	info := json.RawMessage(`{"z":1,"a":[{"guid":"x"}]}`)
+	if changed, err := client.SetInfo(ctx, "Bob Böhm", info); err != nil || string(changed.Info) != string(info) {
+		t.Errorf("changed %+v, error %v", changed, err)
+	}
+	if read, err := client.User(ctx, "Bob Böhm"); err != nil || string(read.Info) != string(info) || read.ImportedFrom != "" {
+		t.Errorf("read %+v, error %v", read, err)
+	}
+	for _, none := range []json.RawMessage{nil, {}, json.RawMessage("null")} {
+		if changed, err := client.SetInfo(ctx, "Bob Böhm", none); err != nil || changed.Info != nil {
+			t.Errorf("%q: changed %+v, error %v", none, changed, err)
+		}
+	}
+	carl, err := client.CreateUser(ctx, evergrant.User{Username: "carl", Info: info, Declared: true}, secret.NewText("cartwright"))
+	if err != nil || string(carl.Info) != string(info) || carl.Declared {
+		t.Errorf("created %+v, error %v", carl, err)
+	}
+	if err := client.DeleteUser(ctx, "carl"); err != nil {
+		t.Error(err)
 	}
 	var names []string
 	for user, err := range client.Users(ctx) {
@@ -130,6 +154,15 @@ func TestGrants(t *testing.T) {
 	if err != nil || !explanation.Alive || explanation.Kind != "refresh_token" || explanation.Grant == nil || !explanation.Grant.Alive || explanation.Verdict == "" {
 		t.Errorf("explanation %+v, error %v", explanation, err)
 	}
+	if n, err := client.RevokeGrants(ctx, evergrant.GrantFilter{Subject: "bob"}); n != 0 || err != nil {
+		t.Errorf("revoked %d of bob's, error %v", n, err)
+	}
+	if _, err := client.RevokeGrants(ctx, evergrant.GrantFilter{}); err == nil {
+		t.Error("a filter that chooses all is taken")
+	}
+	if n, err := client.RevokeGrants(ctx, evergrant.GrantFilter{ClientID: grants[0].ClientID, Subject: grants[0].Subject}); n != len(grants) || err != nil {
+		t.Errorf("revoked %d of %d, error %v", n, len(grants), err)
+	}
 	if err := client.RevokeGrant(ctx, id); err != nil {
 		t.Error(err)
 	}
@@ -150,6 +183,37 @@ func TestGrants(t *testing.T) {
 	}
 	if !slices.Equal(types, []string{"grant.revoked", "grant.created"}) {
 		t.Errorf("events %q", types)
+	}
+}
+
+func TestHabits(t *testing.T) {
+	s, client := start(t)
+	ctx := t.Context()
+	all := func(id string) (found []evergrant.Habit) {
+		t.Helper()
+		for habit, err := range client.Habits(ctx, id) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, habit)
+		}
+		return found
+	}
+	refreshToken(t, s)
+	refreshToken(t, s)
+	habits := all("photos")
+	if len(habits) != 1 || habits[0].ClientID != "photos" || habits[0].Habit != "password_grant" || habits[0].Count != 2 || habits[0].Past ||
+		habits[0].Setting != "grant_types: without password" || habits[0].Does == "" || habits[0].First.IsZero() || habits[0].Last.Before(habits[0].First) {
+		t.Errorf("habits %+v", habits)
+	}
+	if len(all("")) != 1 || len(all("nobody")) != 0 {
+		t.Errorf("of all %+v, of nobody %+v", all(""), all("nobody"))
+	}
+	if err := client.ForgetHabits(ctx, "photos"); err != nil || len(all("")) != 0 {
+		t.Errorf("forgotten: %v, and left %+v", err, all(""))
+	}
+	if problem, ok := errors.AsType[*evergrant.Problem](client.ForgetHabits(ctx, "a/b")); !ok || problem.Status != http.StatusNotFound {
+		t.Errorf("of a client that is not there: %+v", problem)
 	}
 }
 

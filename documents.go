@@ -1,6 +1,7 @@
 package evergrant
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/evergrant/evergrant/oauth"
@@ -8,8 +9,8 @@ import (
 
 // Registration is a registered client (RFC 6749 section 2). Lifetimes are
 // written with d, h, m and s ("14d", "1h30m"); "" takes the server's setting,
-// and "0" is none. The fields from Secrets and Declared on are told by the
-// server and not sent to it.
+// and "0" is none. The fields from Secrets on are told by the server and not sent
+// to it.
 type Registration struct {
 	ID           string      `json:"id"`
 	Name         string      `json:"name,omitempty"`
@@ -20,28 +21,48 @@ type Registration struct {
 	Introspect   bool        `json:"introspect,omitempty"`  // may introspect tokens of all clients
 	Trusted      bool        `json:"trusted,omitempty"`     // without consent page
 	Tenant       string      `json:"tenant,omitempty"`      // whose connections its tokens reach; the operator's where empty
+	Profile      string      `json:"profile,omitempty"`     // standard, fos, bshaffer or eventix
 
 	AccessTokenLifetime  string `json:"access_token_lifetime,omitempty"`
 	CodeLifetime         string `json:"authorization_code_lifetime,omitempty"`
 	RefreshTokenLifetime string `json:"refresh_token_lifetime,omitempty"`
 	GrantLifetime        string `json:"grant_lifetime,omitempty"`
-	Rotation             string `json:"refresh_token_rotation,omitempty"` // always, never or public_clients
+	Rotation             string `json:"refresh_token_rotation,omitempty"` // always, never, public_clients, once or additive
 	RetryWindow          string `json:"refresh_token_retry_window,omitempty"`
 	Format               string `json:"access_token_format,omitempty"`      // jwt or opaque
 	SigningAlg           string `json:"access_token_signing_alg,omitempty"` // ES256, EdDSA or RS256
+	PKCE                 string `json:"require_pkce,omitempty"`             // always, public_clients or never
+	Redirects            string `json:"redirect_matching,omitempty"`        // exact or prefix
 
-	Secrets   int       `json:"secrets,omitempty"`  // how many authenticate the client; two while one replaces the other
-	Declared  bool      `json:"declared,omitempty"` // by the configuration file, which wins at each start of the server
-	CreatedAt time.Time `json:"created_at,omitzero"`
-	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	Secrets      int       `json:"secrets,omitempty"`       // how many authenticate the client; two while one replaces the other
+	SecretForms  []string  `json:"secret_forms,omitempty"`  // what the server keeps of each, newest first, such as argon2id
+	ImportedFrom string    `json:"imported_from,omitempty"` // the source of an import, where nobody has changed it since
+	Declared     bool      `json:"declared,omitempty"`      // by the configuration file, which wins at each start of the server
+	CreatedAt    time.Time `json:"created_at,omitzero"`
+	UpdatedAt    time.Time `json:"updated_at,omitzero"`
+}
+
+// Habit is something that a client relies on and a stricter setting of it would
+// end.
+type Habit struct {
+	ClientID string    `json:"client_id"`
+	Habit    string    `json:"habit"` // such as query_request
+	Count    int64     `json:"count"` // requests
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Does     string    `json:"does"`              // the client, in words
+	Setting  string    `json:"setting,omitempty"` // that would break these requests, such as "profile: standard"; "" where none does
+	Past     bool      `json:"past"`              // the setting is in force, or the client is gone
 }
 
 // User is a resource owner who can sign in.
 type User struct {
-	Username  string    `json:"username"`
-	Declared  bool      `json:"declared,omitempty"` // by the configuration file
-	CreatedAt time.Time `json:"created_at,omitzero"`
-	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	Username     string          `json:"username"`
+	Info         json.RawMessage `json:"info,omitempty"`          // a JSON object that a profile's token answers show
+	ImportedFrom string          `json:"imported_from,omitempty"` // the source of an import, where nobody has changed it since
+	Declared     bool            `json:"declared,omitempty"`      // by the configuration file
+	CreatedAt    time.Time       `json:"created_at,omitzero"`
+	UpdatedAt    time.Time       `json:"updated_at,omitzero"`
 }
 
 // Grant is a resource owner's decision, from which all its tokens are derived.

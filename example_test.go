@@ -30,7 +30,7 @@ func ExampleClient() {
 	fmt.Println(client.ID, client.GrantTypes, client.RefreshTokenLifetime)
 	fmt.Println("secret:", generated, "of", len(generated.Reveal()), "characters")
 
-	if _, err := admin.CreateUser(ctx, "bob", secret.NewText("builder")); err != nil {
+	if _, err := admin.CreateUser(ctx, evergrant.User{Username: "bob"}, secret.NewText("builder")); err != nil {
 		log.Fatal(err)
 	}
 	for client, err := range admin.Clients(ctx) {

@@ -50,6 +50,17 @@ func (c *Client) RevokeGrant(ctx context.Context, id string) error {
 	return c.call(ctx, "DELETE", "/v1/grants/"+url.PathEscape(id), nil, nil)
 }
 
+// RevokeGrants revokes all grants that a filter chooses, which must not be empty,
+// and counts those that were not revoked already. After an error it can be
+// called again.
+func (c *Client) RevokeGrants(ctx context.Context, filter GrantFilter) (int, error) {
+	var answer struct {
+		Revoked int `json:"revoked"`
+	}
+	err := c.call(ctx, "DELETE", "/v1/grants?"+query("client", filter.ClientID, "subject", filter.Subject).Encode(), nil, &answer)
+	return answer.Revoked, err
+}
+
 // Events are entries of the audit log, newest first. An error ends the
 // sequence.
 func (c *Client) Events(ctx context.Context, filter EventFilter) iter.Seq2[Event, error] {

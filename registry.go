@@ -2,6 +2,7 @@ package evergrant
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"maps"
 	"net/url"
@@ -56,7 +57,8 @@ func (c *Client) Client(ctx context.Context, id string) (Registration, error) {
 // generated it, and can never be read again. An id that is taken gives a
 // *Problem with status 409.
 func (c *Client) CreateClient(ctx context.Context, client Registration, change SecretChange) (Registration, secret.Text, error) {
-	client.Secrets, client.Declared, client.CreatedAt, client.UpdatedAt = 0, false, time.Time{}, time.Time{}
+	client.Secrets, client.SecretForms, client.ImportedFrom = 0, nil, ""
+	client.Declared, client.CreatedAt, client.UpdatedAt = false, time.Time{}, time.Time{}
 	request := struct {
 		Registration
 		Secret   string `json:"secret,omitempty"`
@@ -83,6 +85,18 @@ func (c *Client) DeleteClient(ctx context.Context, id string) error {
 	return c.call(ctx, "DELETE", "/v1/clients/"+url.PathEscape(id), nil, nil)
 }
 
+// Habits are what clients rely on that stricter settings would end, in the order
+// of the clients' ids; those of one client where an id is given. An error ends
+// the sequence.
+func (c *Client) Habits(ctx context.Context, clientID string) iter.Seq2[Habit, error] {
+	return list[Habit](ctx, c, "/v1/habits", query("client", clientID))
+}
+
+// ForgetHabits starts counting anew what a client relies on.
+func (c *Client) ForgetHabits(ctx context.Context, clientID string) error {
+	return c.call(ctx, "DELETE", "/v1/clients/"+url.PathEscape(clientID)+"/habits", nil, nil)
+}
+
 // Users are all users, in the order of their names. An error ends the sequence.
 func (c *Client) Users(ctx context.Context) iter.Seq2[User, error] {
 	return list[User](ctx, c, "/v1/users", url.Values{})
@@ -93,19 +107,36 @@ func (c *Client) User(ctx context.Context, username string) (User, error) {
 	return get[User](ctx, c, "/v1/users/"+url.PathEscape(username))
 }
 
-// CreateUser adds a user. A name that is taken gives a *Problem with status 409.
-func (c *Client) CreateUser(ctx context.Context, username string, password secret.Text) (User, error) {
-	var user User
-	request := map[string]string{"username": username, "password": password.Reveal()}
-	err := c.call(ctx, "POST", "/v1/users", request, &user)
-	return user, err
+// CreateUser adds a user with name and info. A name that is taken gives a
+// *Problem with status 409.
+func (c *Client) CreateUser(ctx context.Context, user User, password secret.Text) (User, error) {
+	request := map[string]any{"username": user.Username, "password": password.Reveal()}
+	if len(user.Info) > 0 {
+		request["info"] = user.Info
+	}
+	var created User
+	err := c.call(ctx, "POST", "/v1/users", request, &created)
+	return created, err
 }
 
 // SetPassword replaces a user's password and ends the user's sign-ins. Grants
 // live on.
 func (c *Client) SetPassword(ctx context.Context, username string, password secret.Text) (User, error) {
+	return c.changeUser(ctx, username, map[string]any{"password": password.Reveal()})
+}
+
+// SetInfo replaces what a profile's token answers show of a user: a JSON object,
+// or nil for nothing.
+func (c *Client) SetInfo(ctx context.Context, username string, info json.RawMessage) (User, error) {
+	request := map[string]any{"info": nil}
+	if len(info) > 0 {
+		request["info"] = info
+	}
+	return c.changeUser(ctx, username, request)
+}
+
+func (c *Client) changeUser(ctx context.Context, username string, request map[string]any) (User, error) {
 	var user User
-	request := map[string]string{"password": password.Reveal()}
 	err := c.call(ctx, "PATCH", "/v1/users/"+url.PathEscape(username), request, &user)
 	return user, err
 }

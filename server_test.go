@@ -16,6 +16,7 @@ import (
 	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/internal/web"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/issuer/profile"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
@@ -67,7 +68,7 @@ func startOn(place testdb.Place) (*server, error) {
 		return nil, err
 	}
 	log := slog.New(slog.DiscardHandler)
-	oauthServer, err := issuer.New(issuer.Config{Issuer: url, Store: s.db, Keys: keys, Reserved: web.Scopes(), Log: log})
+	oauthServer, err := issuer.New(issuer.Config{Issuer: url, Store: s.db, Keys: keys, Reserved: web.Scopes(), Profiles: profile.All(profile.Options{}), Log: log})
 	if err != nil {
 		return nil, err
 	}

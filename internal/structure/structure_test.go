@@ -23,7 +23,7 @@ const module = "github.com/evergrant/evergrant"
 var layers = map[string]int{
 	"oauth": 0, "secret": 0,
 	"issuer": 1, "provider": 1, "probe": 1, ".": 1, "internal/hook": 1,
-	"keeper": 2, "store/column": 2,
+	"keeper": 2, "store/column": 2, "issuer/profile": 2, "internal/foreign": 2,
 	"store/sqlite": 3, "store/postgres": 3, "internal/web": 3, "internal/bench": 3,
 	"store/storetest": 3, "providertest": 3,
 	"bench":         4,
@@ -33,28 +33,30 @@ var layers = map[string]int{
 	"internal/structure": 0,
 	// For tests alone: servers, the load of what is killed, and the database that a
 	// suite runs on.
-	"internal/pgtest": 0, "internal/killtest": 2, "internal/testdb": 4,
+	"internal/pgtest": 0, "internal/mariatest": 0, "internal/foreign/foreigntest": 0, "internal/killtest": 2, "internal/testdb": 4,
 }
 
 // forTests are packages that tests import and nothing else does: they count as
 // tests, and may do what tests may.
-var forTests = []string{"store/storetest", "internal/pgtest", "internal/killtest", "internal/testdb"}
+var forTests = []string{"store/storetest", "internal/pgtest", "internal/mariatest", "internal/foreign/foreigntest", "internal/killtest", "internal/testdb"}
 
 // allowed narrows what the layers permit: what a package may import from this
 // module, in full.
 var allowed = map[string][]string{
-	"oauth": {}, "secret": {}, "internal/structure": {}, "internal/pgtest": {},
-	"issuer":         {"oauth", "secret"},
-	"provider":       {"oauth", "secret"},
-	"probe":          {"oauth"},
-	"internal/hook":  {"oauth", "secret"},
-	".":              {"oauth", "secret"},
-	"keeper":         {"oauth", "secret", "provider"},
-	"store/column":   {"oauth", "secret", "issuer"},
-	"internal/web":   {"oauth", "secret", "issuer", "provider", "keeper", "internal/hook"},
-	"internal/bench": {".", "oauth"},
-	"bench":          {"internal/bench", ".", "oauth", "secret"},
-	"bench/scale":    {"internal/bench", "issuer", "store/postgres"},
+	"oauth": {}, "secret": {}, "internal/structure": {}, "internal/pgtest": {}, "internal/mariatest": {}, "internal/foreign/foreigntest": {},
+	"issuer":           {"oauth", "secret"},
+	"provider":         {"oauth", "secret"},
+	"probe":            {"oauth"},
+	"internal/hook":    {"oauth", "secret"},
+	".":                {"oauth", "secret"},
+	"keeper":           {"oauth", "secret", "provider"},
+	"issuer/profile":   {"oauth", "issuer"},
+	"internal/foreign": {".", "oauth", "secret"},
+	"store/column":     {"oauth", "secret", "issuer"},
+	"internal/web":     {"oauth", "secret", "issuer", "provider", "keeper", "internal/hook"},
+	"internal/bench":   {".", "oauth"},
+	"bench":            {"internal/bench", ".", "oauth", "secret"},
+	"bench/scale":      {"internal/bench", "issuer", "store/postgres"},
 }
 
 // source is one parsed Go file of the module.
@@ -126,8 +128,9 @@ func TestImportsPointDown(t *testing.T) {
 			imported, _ := strconv.Unquote(spec.Path.Value)
 			target, ours := strings.CutPrefix(imported, module)
 			if !ours {
-				if database := strings.Contains(imported, "sqlite") || strings.Contains(imported, "pgx"); database && !strings.HasPrefix(s.dir, "store/") {
-					t.Errorf("%s imports the driver %s: only stores do", s.name, imported)
+				database := strings.Contains(imported, "sqlite") || strings.Contains(imported, "pgx") || strings.Contains(imported, "mysql")
+				if database && !strings.HasPrefix(s.dir, "store/") && !strings.HasPrefix(s.dir, "internal/foreign") && s.dir != "internal/mariatest" {
+					t.Errorf("%s imports the driver %s: only stores do, and what reads other servers' databases", s.name, imported)
 				}
 				continue
 			}
