@@ -171,17 +171,21 @@ func whereRunning(operations map[string]operation, running bool, missing string)
 func (a *api) administration() map[string]map[string]endpoint {
 	type methods = map[string]endpoint
 	return map[string]methods{
-		"/v1/clients":      {"GET": a.listClients, "POST": a.createClient},
-		"/v1/clients/{id}": {"GET": a.showClient, "PATCH": a.changeClient, "DELETE": a.deleteClient},
-		"/v1/users":        {"GET": a.listUsers, "POST": a.createUser},
-		"/v1/users/{name}": {"GET": a.showUser, "PATCH": a.changeUser, "DELETE": a.deleteUser},
-		"/v1/grants":       {"GET": a.listGrants},
-		"/v1/grants/{id}":  {"GET": a.showGrant, "DELETE": a.revokeGrant},
-		"/v1/keys":         {"GET": a.listKeys, "POST": a.rotateKeys},
-		"/v1/keys/{id}":    {"DELETE": a.deleteKey},
-		"/v1/purge":        {"POST": a.purge},
-		"/v1/stats":        {"GET": a.stats},
-		"/v1/backup":       {"GET": a.backup},
+		"/v1/clients":             {"GET": a.listClients, "POST": a.createClient},
+		"/v1/clients/{id}":        {"GET": a.showClient, "PATCH": a.changeClient, "DELETE": a.deleteClient},
+		"/v1/clients/{id}/habits": {"DELETE": a.forgetHabits},
+		"/v1/habits":              {"GET": a.listHabits},
+		"/v1/users":               {"GET": a.listUsers, "POST": a.createUser},
+		"/v1/users/{name}":        {"GET": a.showUser, "PATCH": a.changeUser, "DELETE": a.deleteUser},
+		"/v1/grants":              {"GET": a.listGrants, "DELETE": a.revokeGrants},
+		"/v1/grants/{id}":         {"GET": a.showGrant, "DELETE": a.revokeGrant},
+		"/v1/keys":                {"GET": a.listKeys, "POST": a.rotateKeys},
+		"/v1/keys/{id}":           {"DELETE": a.deleteKey},
+		"/v1/purge":               {"POST": a.purge},
+		"/v1/stats":               {"GET": a.stats},
+		"/v1/backup":              {"GET": a.backup},
+		"/v1/import":              {"POST": a.importBatch},
+		"/v1/import/gone":         {"POST": a.importGone},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,26 +21,29 @@ type clientDocument struct {
 	Name         string      `json:"name,omitempty"`
 	Public       bool        `json:"public"`
 	Secrets      int         `json:"secrets"`
+	SecretForms  []string    `json:"secret_forms"` // what is kept of each secret, newest first, such as argon2id
 	RedirectURIs []string    `json:"redirect_uris"`
 	GrantTypes   []string    `json:"grant_types"`
 	Scopes       oauth.Scope `json:"scopes"`
 	Introspect   bool        `json:"introspect"`
 	Trusted      bool        `json:"trusted"`
 	Tenant       string      `json:"tenant,omitempty"` // whose connections its tokens reach
+	Profile      string      `json:"profile,omitempty"`
 	issuer.Policy
-	Declared  bool      `json:"declared"`
-	CreatedAt time.Time `json:"created_at,omitzero"`
-	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	ImportedFrom string    `json:"imported_from,omitempty"` // the source of an import, where nobody has changed it since
+	Declared     bool      `json:"declared"`
+	CreatedAt    time.Time `json:"created_at,omitzero"`
+	UpdatedAt    time.Time `json:"updated_at,omitzero"`
 }
 
 func showClient(c issuer.Client) clientDocument {
 	return clientDocument{
-		ID: c.ID, Name: c.Name, Public: c.Public(), Secrets: len(c.Secrets),
+		ID: c.ID, Name: c.Name, Public: c.Public(), Secrets: len(c.Secrets), SecretForms: secretForms(c.Secrets),
 		RedirectURIs: append([]string{}, c.RedirectURIs...),
 		GrantTypes:   append([]string{}, c.GrantTypes...),
 		Scopes:       append(oauth.Scope{}, c.Scopes...),
-		Introspect:   c.Introspect, Trusted: c.Trusted, Tenant: c.Tenant, Policy: c.Policy,
-		Declared: c.Declared, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+		Introspect:   c.Introspect, Trusted: c.Trusted, Tenant: c.Tenant, Profile: c.Profile, Policy: c.Policy,
+		ImportedFrom: c.Imported.Source, Declared: c.Declared, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 	}
 }
 
@@ -47,8 +51,17 @@ func showClient(c issuer.Client) clientDocument {
 func (d clientDocument) client(secrets []secret.Verifier) issuer.Client {
 	return issuer.Client{
 		ID: d.ID, Name: d.Name, Secrets: secrets, RedirectURIs: d.RedirectURIs, GrantTypes: d.GrantTypes,
-		Scopes: d.Scopes, Introspect: d.Introspect, Trusted: d.Trusted, Tenant: d.Tenant, Policy: d.Policy, Declared: d.Declared,
+		Scopes: d.Scopes, Introspect: d.Introspect, Trusted: d.Trusted, Tenant: d.Tenant, Profile: d.Profile, Policy: d.Policy, Declared: d.Declared,
 	}
+}
+
+// secretForms are the forms of verifiers, and nothing else of them.
+func secretForms(secrets []secret.Verifier) []string {
+	forms := []string{}
+	for _, verifier := range secrets {
+		forms = append(forms, strings.TrimSuffix(fmt.Sprint(verifier), " verifier"))
+	}
+	return forms
 }
 
 // checkTold refuses a document that sets what the server tells. Secrets is for
@@ -56,6 +69,10 @@ func (d clientDocument) client(secrets []secret.Verifier) issuer.Client {
 func (d clientDocument) checkTold(is clientDocument) error {
 	field := ""
 	switch {
+	case !slices.Equal(d.SecretForms, is.SecretForms):
+		field = "secret_forms"
+	case d.ImportedFrom != is.ImportedFrom:
+		field = "imported_from"
 	case d.Declared != is.Declared:
 		field = "declared"
 	case !d.CreatedAt.Equal(is.CreatedAt):

@@ -56,6 +56,22 @@ func (a *api) revokeGrant(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// revokeGrants revokes all grants of a client, of a resource owner, or of both.
+func (a *api) revokeGrants(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	filter := issuer.GrantFilter{ClientID: query.Get("client"), Subject: query.Get("subject")}
+	if filter.ClientID == "" && filter.Subject == "" {
+		return badRequest("Whose grants are to be revoked is not said.", "add ?client=ID or ?subject=NAME to the URL")
+	}
+	revoked, err := a.Admin.RevokeGrants(r.Context(), a.operator(r), filter, issuer.CauseOperatorRequest)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		Revoked int `json:"revoked"`
+	}{revoked})
+}
+
 func readGrantID(s string) (issuer.GrantID, error) {
 	id, err := issuer.ParseGrantID(s)
 	if err != nil {

@@ -39,6 +39,25 @@ func TestGrantLife(t *testing.T) {
 	}
 }
 
+// TestRevokeAllOf: all grants of a client or of an owner, and never all there are.
+func TestRevokeAllOf(t *testing.T) {
+	s := start(t, false)
+	for query, want := range map[string]float64{"client=films": 0, "subject=bob": 0, "client=photos&subject=bob": 0, "client=photos": 2, "subject=alice": 2, "client=photos&subject=alice": 2} {
+		_, first := s.grant()
+		s.grant()
+		if r := s.mustAPI(http.StatusOK, "DELETE", "/v1/grants?"+query, ""); r.field(t, "revoked") != want {
+			t.Errorf("%s: %s, want %v", query, r.body, want)
+		}
+		r := s.tokenRequest("photos", photosSecret, "grant_type", "refresh_token", "refresh_token", first)
+		if (r.status == http.StatusOK) != (want == 0) {
+			t.Errorf("%s: a refresh afterwards is answered with %d", query, r.status)
+		}
+		s.mustAPI(http.StatusOK, "DELETE", "/v1/grants?client=photos", "")
+	}
+	wantProblem(t, s.api("DELETE", "/v1/grants", ""), http.StatusBadRequest, "is not said")
+	wantProblem(t, s.api("DELETE", "/v1/grants?id=1", ""), http.StatusBadRequest, "is not said")
+}
+
 func TestExpiredGrantIsNotAlive(t *testing.T) {
 	s := start(t, false)
 	id, _ := s.grant()

@@ -61,6 +61,7 @@ var problems = []struct {
 }{
 	{issuer.ErrBadClient, http.StatusBadRequest, "correct the client and send it again"},
 	{issuer.ErrBadUser, http.StatusBadRequest, "correct the user and send it again"},
+	{issuer.ErrBadImport, http.StatusBadRequest, "correct it and send the batch again"},
 	{secret.ErrCurrentKey, http.StatusConflict, "rotate the keys, wait until the new key is current, then delete this one"},
 	{secret.ErrKeyInUse, http.StatusConflict, "GET /v1/keys or `evergrant key list` shows how many are left; delete the key when none are"},
 	{keeper.ErrExists, http.StatusConflict, "choose another id, or leave it out; to put new tokens into the connection, delete it first or let its owner connect again"},

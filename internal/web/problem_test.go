@@ -35,6 +35,7 @@ func TestProblems(t *testing.T) {
 		"a problem itself":    {refuse(http.StatusTeapot, "It is a teapot.", ""), http.StatusTeapot, "", "", false},
 		"bad client":          {fmt.Errorf("%w: no", issuer.ErrBadClient), 400, "", "", false},
 		"bad user":            {fmt.Errorf("%w: no", issuer.ErrBadUser), 400, "", "", false},
+		"bad import":          {fmt.Errorf("%w: no", issuer.ErrBadImport), 400, "", "", false},
 		"current key":         {secret.ErrCurrentKey, 409, "", "", false},
 		"key in use":          {secret.ErrKeyInUse, 409, "", "", false},
 		"key made at once":    {secret.ErrKeyExists, 409, "", "", false},

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/evergrant/evergrant/issuer"
 	"github.com/evergrant/evergrant/secret"
 )
 
@@ -33,12 +34,13 @@ func TestClientLife(t *testing.T) {
 	for field, want := range map[string]any{
 		"id": "films", "name": "Films", "secrets": 1.0, "access_token_lifetime": "2h", "refresh_token_retry_window": "0",
 		"declared": false, "trusted": false, "introspect": false, "access_token_format": nil, "secret": nil,
+		"profile": nil, "require_pkce": nil, "redirect_matching": nil, "imported_from": nil,
 	} {
 		if got := r.field(t, field); got != want {
 			t.Errorf("%s is %v, want %v", field, got, want)
 		}
 	}
-	if list := s.mustAPI(http.StatusOK, "GET", "/v1/clients", "").body; strings.Contains(list, "hmac-sha256") || strings.Contains(list, generated) {
+	if list := s.mustAPI(http.StatusOK, "GET", "/v1/clients", "").body; strings.Contains(list, "hmac-sha256$") || strings.Contains(list, generated) {
 		t.Error("the list shows secrets or verifiers")
 	}
 
@@ -75,6 +77,96 @@ func TestPatchWithWholeDocument(t *testing.T) {
 	}
 	if !s.works("photos", photosSecret.Reveal()) {
 		t.Error("the secret no longer works")
+	}
+}
+
+// TestTightening changes one setting of a client after the other.
+func TestTightening(t *testing.T) {
+	s := start(t, false)
+	for _, step := range []struct{ patch, field, want string }{
+		{`{"profile":"bshaffer"}`, "client.profile", "bshaffer"},
+		{`{"refresh_token_rotation":"once"}`, "client.refresh_token_rotation", "once"},
+		{`{"require_pkce":"public_clients"}`, "client.require_pkce", "public_clients"},
+		{`{"refresh_token_rotation":"always"}`, "client.refresh_token_rotation", "always"},
+		{`{"refresh_token_retry_window":"0"}`, "client.refresh_token_retry_window", "0"},
+		{`{"require_pkce":"always"}`, "client.require_pkce", "always"},
+		{`{"redirect_matching":"exact"}`, "client.redirect_matching", "exact"},
+	} {
+		if r := s.mustAPI(http.StatusOK, "PATCH", "/v1/clients/photos", step.patch); r.field(t, step.field) != step.want {
+			t.Errorf("%s: %s", step.patch, r.body)
+		}
+	}
+	r := s.mustAPI(http.StatusOK, "PATCH", "/v1/clients/photos", `{"profile":null,"require_pkce":null}`)
+	if r.field(t, "client.profile") != nil || r.field(t, "client.require_pkce") != nil || r.field(t, "client.redirect_matching") != "exact" {
+		t.Errorf("reset: %s", r.body)
+	}
+	r = s.mustAPI(http.StatusCreated, "POST", "/v1/clients", `{"id":"films","profile":"fos","refresh_token_rotation":"never","require_pkce":"public_clients","redirect_matching":"exact"}`)
+	if r.field(t, "client.profile") != "fos" || r.field(t, "client.refresh_token_rotation") != "never" || r.field(t, "client.redirect_matching") != "exact" {
+		t.Errorf("created: %s", r.body)
+	}
+}
+
+// TestImportedDocuments: where a client and a user come from is told until
+// somebody changes them here, and how their secrets are kept is told without them.
+func TestImportedDocuments(t *testing.T) {
+	s := start(t, false)
+	chosen := secret.NewVerifier(secret.NewText("chosen"))
+	_, err := s.admin.Import(t.Context(), operator, issuer.Import{
+		Source:  "old server",
+		Clients: []issuer.ImportClient{{ID: "films", Secret: secret.NewText("film secret"), GrantTypes: []string{"password"}}, {ID: "phone", GrantTypes: []string{"authorization_code"}}},
+		Users:   []issuer.ImportUser{{Username: "bob", Password: chosen, Info: []byte(`{"z":1,"a":[]}`)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	films := s.mustAPI(http.StatusOK, "GET", "/v1/clients/films", "")
+	if films.field(t, "imported_from") != "old server" || fmt.Sprint(films.field(t, "secret_forms")) != "[argon2id]" || strings.Contains(films.body, "$") {
+		t.Errorf("films: %s", films.body)
+	}
+	if phone := s.mustAPI(http.StatusOK, "GET", "/v1/clients/phone", ""); fmt.Sprint(phone.field(t, "secret_forms")) != "[]" {
+		t.Errorf("phone: %s", phone.body)
+	}
+	bob := s.mustAPI(http.StatusOK, "GET", "/v1/users/bob", "")
+	if bob.field(t, "imported_from") != "old server" || !strings.Contains(bob.body, `"info":{"z":1,"a":[]}`) {
+		t.Errorf("bob: %s", bob.body)
+	}
+	changed := s.mustAPI(http.StatusOK, "PATCH", "/v1/clients/films", `{"generate_secret":true,"keep_old_secret":true}`)
+	if changed.field(t, "client.imported_from") != nil || fmt.Sprint(changed.field(t, "client.secret_forms")) != "[hmac-sha256 argon2id]" {
+		t.Errorf("films changed: status %d, forms %v", changed.status, changed.field(t, "client.secret_forms"))
+	}
+	if bob = s.mustAPI(http.StatusOK, "PATCH", "/v1/users/bob", `{"info":null}`); bob.field(t, "imported_from") != nil || bob.field(t, "info") != nil {
+		t.Errorf("bob changed: %s", bob.body)
+	}
+}
+
+func TestUserInfo(t *testing.T) {
+	s := start(t, false)
+	r := s.mustAPI(http.StatusCreated, "POST", "/v1/users", `{"username":"bob","password":"builder","info": {"z": 1, "a": {"y": [ "<&>" ], "b": 1.50}} }`)
+	const info = `"info":{"z":1,"a":{"y":["<&>"],"b":1.50}}`
+	same := func(what, body string) {
+		t.Helper()
+		var is struct{ Info json.RawMessage }
+		if err := json.Unmarshal([]byte(body), &is); err != nil || strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(`"info":`+string(is.Info)) != info {
+			t.Errorf("%s: %s", what, body)
+		}
+	}
+	same("created", r.body)
+	same("read", s.mustAPI(http.StatusOK, "GET", "/v1/users/bob", "").body)
+	signIn := func(password string) bool {
+		return s.tokenRequest("photos", photosSecret, "grant_type", "password", "username", "bob", "password", password).status == http.StatusOK
+	}
+	same("new password", s.mustAPI(http.StatusOK, "PATCH", "/v1/users/bob", `{"password":"carpenter"}`).body)
+	if !signIn("carpenter") {
+		t.Error("the password was not replaced")
+	}
+	if r = s.mustAPI(http.StatusOK, "PATCH", "/v1/users/bob", `{"info":{}}`); !strings.Contains(r.body, `"info":{}`) || !signIn("carpenter") {
+		t.Errorf("an empty object, or the password is gone: %s", r.body)
+	}
+	if r = s.mustAPI(http.StatusOK, "PATCH", "/v1/users/bob", `{"info":{"a":1},"password":"plumber"}`); !strings.Contains(r.body, `"info":{"a":1}`) || !signIn("plumber") {
+		t.Errorf("both at once: %s", r.body)
+	}
+	if r = s.mustAPI(http.StatusOK, "PATCH", "/v1/users/bob", `{"info":null}`); r.field(t, "info") != nil {
+		t.Errorf("taken away: %s", r.body)
 	}
 }
 

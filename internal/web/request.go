@@ -20,13 +20,18 @@ const maxBody = 256 << 10
 // readJSON reads a request's body, of one of two media types, into a document
 // and refuses what the document does not know.
 func readJSON(w http.ResponseWriter, r *http.Request, document any) error {
+	return readUpTo(w, r, maxBody, document)
+}
+
+// readUpTo is readJSON with another bound of the body, in bytes.
+func readUpTo(w http.ResponseWriter, r *http.Request, most int64, document any) error {
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if mediaType != "application/json" && mediaType != "application/merge-patch+json" {
 		return refuse(http.StatusUnsupportedMediaType, "The body must be JSON.", "send it with Content-Type: application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body is larger than %d bytes.", maxBody), "")
+		return refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body is larger than %d bytes.", most), "")
 	}
 	if err != nil {
 		return badRequest("The body could not be read to its end.", "send the same request again")

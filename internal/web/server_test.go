@@ -20,6 +20,7 @@ import (
 	"github.com/evergrant/evergrant/internal/pgtest"
 	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/issuer/profile"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
@@ -129,6 +130,7 @@ func startDefined(t *testing.T, tls bool, define func(*provider.Definition), dia
 	oauthServer, err := issuer.New(issuer.Config{
 		Issuer: s.url, Store: s.db, Keys: s.keys, AskOwner: pages.Ask, ErrorPage: pages.Error, Log: logger, Now: s.clock.now,
 		Scopes: map[string]string{"read": "Read your albums", "write": "Change your albums"}, Reserved: Scopes(),
+		Profiles: profile.All(profile.Options{}),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,14 +14,16 @@ import (
 
 // userDocument is a user as the API shows it, without the password's verifier.
 type userDocument struct {
-	Username  string    `json:"username"`
-	Declared  bool      `json:"declared"`
-	CreatedAt time.Time `json:"created_at,omitzero"`
-	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	Username     string          `json:"username"`
+	Info         json.RawMessage `json:"info,omitempty"`          // a JSON object
+	ImportedFrom string          `json:"imported_from,omitempty"` // the source of an import, where nobody has changed it since
+	Declared     bool            `json:"declared"`
+	CreatedAt    time.Time       `json:"created_at,omitzero"`
+	UpdatedAt    time.Time       `json:"updated_at,omitzero"`
 }
 
 func showUser(u issuer.User) userDocument {
-	return userDocument{u.Username, u.Declared, u.CreatedAt, u.UpdatedAt}
+	return userDocument{u.Username, u.Info, u.Imported.Source, u.Declared, u.CreatedAt, u.UpdatedAt}
 }
 
 func (a *api) listUsers(w http.ResponseWriter, r *http.Request) error {
@@ -44,8 +48,9 @@ func (a *api) showUser(w http.ResponseWriter, r *http.Request) error {
 
 func (a *api) createUser(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
-		Username string      `json:"username"`
-		Password secret.Text `json:"password"`
+		Username string          `json:"username"`
+		Password secret.Text     `json:"password"`
+		Info     json.RawMessage `json:"info"`
 	}
 	if err := readJSON(w, r, &body); err != nil {
 		return err
@@ -59,7 +64,7 @@ func (a *api) createUser(w http.ResponseWriter, r *http.Request) error {
 	if err := mustBeFree(a.Database.User(r.Context(), body.Username)); err != nil {
 		return err
 	}
-	user, err := a.Admin.SaveUser(r.Context(), a.operator(r), issuer.User{Username: body.Username, Password: verifier})
+	user, err := a.Admin.SaveUser(r.Context(), a.operator(r), issuer.User{Username: body.Username, Password: verifier, Info: compact(body.Info)})
 	if err != nil {
 		return err
 	}
@@ -67,28 +72,51 @@ func (a *api) createUser(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusCreated, showUser(user))
 }
 
+// changeUser replaces what a request names: the password, info, or both.
 func (a *api) changeUser(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
-		Password secret.Text `json:"password"`
+		Password *secret.Text    `json:"password"`
+		Info     json.RawMessage `json:"info"`
 	}
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
-	if err := checkPassword(body.Password); err != nil {
-		return err
+	var verifier secret.Verifier
+	switch {
+	case body.Password != nil:
+		if err := checkPassword(*body.Password); err != nil {
+			return err
+		}
+		verifier = secret.NewVerifier(*body.Password)
+	case body.Info == nil:
+		return badRequest("There is nothing to change.", `send "password", or "info", or both`)
 	}
-	verifier := secret.NewVerifier(body.Password)
 	a.registry.Lock()
 	defer a.registry.Unlock()
 	user, err := a.Database.User(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
-	user.Password = verifier
+	if verifier != "" {
+		user.Password = verifier
+	}
+	if body.Info != nil {
+		user.Info = compact(body.Info)
+	}
 	if user, err = a.Admin.SaveUser(r.Context(), a.operator(r), user); err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, showUser(user))
+}
+
+// compact is valid JSON without white space around its members, and null as
+// nothing. The order of members stays.
+func compact(text json.RawMessage) json.RawMessage {
+	var out bytes.Buffer
+	if len(text) == 0 || string(text) == "null" || json.Compact(&out, text) != nil {
+		return nil
+	}
+	return out.Bytes()
 }
 
 func (a *api) deleteUser(w http.ResponseWriter, r *http.Request) error {
