@@ -14,7 +14,7 @@ import (
 
 func (in *invocation) clientCommand() *cobra.Command {
 	return in.administration(group("client", "Registers clients and changes them",
-		in.clientList(), in.clientShow(), in.clientCreate(), in.clientUpdate(), in.clientRotateSecret(), in.clientDelete()))
+		in.clientList(), in.clientShow(), in.clientCreate(), in.clientUpdate(), in.clientRotateSecret(), in.clientHabits(), in.clientDelete()))
 }
 
 func (in *invocation) clientList() *cobra.Command {
@@ -66,12 +66,14 @@ func (in *invocation) showClient(c evergrant.Registration, told secret.Text) err
 		{"kind", clientKind(c)},
 		{"secret", told.Reveal()},
 		{"secrets in force", strconv.Itoa(c.Secrets)},
+		{"secrets are kept as", strings.Join(c.SecretForms, ", ")},
 		{"grant types", strings.Join(c.GrantTypes, " ")},
 		{"redirect URIs", strings.Join(c.RedirectURIs, " ")},
 		{"scopes", orText(c.Scopes.String(), "(all)")},
 		{"introspect", yes(c.Introspect)},
 		{"trusted", yes(c.Trusted)},
 		{"tenant", c.Tenant},
+		{"profile", c.Profile},
 		{"access_token_lifetime", c.AccessTokenLifetime},
 		{"authorization_code_lifetime", c.CodeLifetime},
 		{"refresh_token_lifetime", c.RefreshTokenLifetime},
@@ -80,6 +82,9 @@ func (in *invocation) showClient(c evergrant.Registration, told secret.Text) err
 		{"refresh_token_retry_window", c.RetryWindow},
 		{"access_token_format", c.Format},
 		{"access_token_signing_alg", c.SigningAlg},
+		{"require_pkce", c.PKCE},
+		{"redirect_matching", c.Redirects},
+		{"imported from", c.ImportedFrom},
 		{"declared in the configuration", yes(c.Declared)},
 		{"created", localTime(c.CreatedAt)},
 		{"updated", localTime(c.UpdatedAt)},
@@ -94,7 +99,7 @@ func (in *invocation) showClient(c evergrant.Registration, told secret.Text) err
 // client document with hyphens; the lists have the name of one item.
 func clientFlags(flags *pflag.FlagSet) {
 	flags.String("name", "", "what resource owners see instead of the id")
-	flags.StringSlice("grant-type", nil, "authorization_code, refresh_token, client_credentials or password; repeat for several (default authorization_code and refresh_token)")
+	flags.StringSlice("grant-type", nil, "authorization_code, refresh_token, client_credentials, password or implicit; repeat for several (default authorization_code and refresh_token)")
 	flags.StringArray("redirect-uri", nil, "`URI` to which codes may go; repeat for several")
 	flags.StringSlice("scope", nil, "`scope` that the client may ask for; repeat for several (default all)")
 	flags.Bool("introspect", false, "a resource server that may introspect tokens of all clients")
@@ -103,9 +108,12 @@ func clientFlags(flags *pflag.FlagSet) {
 	for _, name := range []string{"access-token-lifetime", "authorization-code-lifetime", "refresh-token-lifetime", "grant-lifetime", "refresh-token-retry-window"} {
 		flags.String(name, "", "`duration` such as 14d, 1h or 60s, 0 for none (default the server's)")
 	}
-	flags.String("refresh-token-rotation", "", "always, never or public_clients (default the server's)")
+	flags.String("refresh-token-rotation", "", "always, never, public_clients, once or additive (default the server's)")
 	flags.String("access-token-format", "", "jwt or opaque (default the server's)")
 	flags.String("access-token-signing-alg", "", "ES256, EdDSA or RS256 (default the server's)")
+	flags.String("profile", "", "wire behaviour: standard, fos, bshaffer or eventix (default the server's)")
+	flags.String("require-pkce", "", "always, public_clients or never (default the server's)")
+	flags.String("redirect-matching", "", "exact or prefix (default the server's)")
 }
 
 // clientPatch are the members of the client document that flags were given for.
@@ -231,6 +239,9 @@ func (in *invocation) patchClient(cmd *cobra.Command, id string, patch map[strin
 	client, told, err := admin.UpdateClient(cmd.Context(), id, patch, change)
 	if err != nil {
 		return found(err, "client", id)
+	}
+	if client.Declared {
+		fmt.Fprintln(in.stderr, "the client is declared in the configuration file, which wins at the next start: change it there as well")
 	}
 	return in.showClient(client, told)
 }

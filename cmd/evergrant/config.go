@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/issuer/profile"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/secret"
 	"github.com/goccy/go-yaml/ast"
@@ -40,6 +42,7 @@ type config struct {
 	file     string            // name in messages
 	places   map[string]string // where each key was set, by path
 	unread   map[string]bool   // secrets that could not be read, by path
+	made     map[string]*issuer.Profile
 	warnings problems
 }
 
@@ -50,6 +53,9 @@ type tlsFiles struct {
 
 type issuerConfig struct {
 	Profile string `json:"profile"`
+	// Legacy are keys of the profile's own server, under their names there.
+	Legacy profile.Options        `json:"legacy,omitzero"`
+	Unsafe []issuer.Compatibility `json:"unsafe_compatibility,omitempty"`
 	issuer.Policy
 	DraftExpiryNames bool              `json:"draft_expiry_names"`
 	EventRetention   issuer.Lifetime   `json:"event_retention"`
@@ -64,11 +70,13 @@ type declaredClient struct {
 	issuer.Client
 	Secret secret.Text `json:"secret,omitzero"` // empty for a public client
 	path   string      // of its keys in the file
+	legacy []legacyValue
 }
 
 type declaredUser struct {
-	Username string      `json:"username"`
-	Password secret.Text `json:"password"`
+	Username string          `json:"username"`
+	Password secret.Text     `json:"password"`
+	Info     json.RawMessage `json:"info,omitempty"` // a JSON object
 	path     string
 }
 
@@ -112,7 +120,7 @@ func (c *config) warn(place, format string, args ...any) {
 func parseConfig(name string, data []byte, env func(string) (string, bool)) (c *config, inClear bool, wrong problems) {
 	r := &reader{file: name, env: env, places: map[string]string{}, unread: map[string]bool{}}
 	c = &config{Listen: defaultListen, DataDir: defaultDataDir, file: name, places: r.places, unread: r.unread}
-	c.Issuer.Profile = "standard"
+	c.Issuer.Profile = standardProfile
 	c.Issuer.EventRetention = issuer.Lifetime(90 * 24 * time.Hour)
 	c.Keeper.RefreshAhead = defaultRefreshAhead
 	r.document(data, fields{
@@ -168,7 +176,8 @@ func (r *reader) database(dst *databaseAddress) field {
 
 func (r *reader) issuer(c *issuerConfig) field {
 	known := r.policy(&c.Policy)
-	known["profile"] = r.profile
+	known["profile"] = r.profile(&c.Profile)
+	known["unsafe_compatibility"] = r.unsafe(&c.Unsafe)
 	known["draft_expiry_names"] = r.boolean(&c.DraftExpiryNames)
 	known["event_retention"] = r.parsed("write a duration such as 90d", func(text string) (err error) {
 		if err = c.EventRetention.UnmarshalText([]byte(text)); err == nil && c.EventRetention <= 0 {
@@ -190,22 +199,22 @@ func (r *reader) issuer(c *issuerConfig) field {
 		r.mapping("a user", fields{
 			"username": r.nonempty(&user.Username),
 			"password": r.secretText(&user.Password),
+			"info":     r.jsonObject(&user.Info),
 		})(path, n)
 		c.Users = append(c.Users, user)
 	})
-	return r.mapping("issuer", known)
-}
-
-func (r *reader) profile(path string, n ast.Node) {
-	r.parsed("write standard", func(text string) error {
-		switch text {
-		case "standard":
+	return func(path string, n ast.Node) {
+		r.serverProfile = orText(r.peek(n, "profile"), standardProfile)
+		r.profiled("issuer", r.serverProfile, known, func(_ legacyKey, change legacyChange) error {
+			changed := c.Legacy
+			change(&changed)
+			if err := changed.Check(); err != nil {
+				return err
+			}
+			c.Legacy = changed
 			return nil
-		case "fos", "bshaffer", "eventix":
-			return fmt.Errorf("profile %s is not in this version yet", text)
-		}
-		return fmt.Errorf("profile %q is not known", text)
-	})(path, n)
+		})(path, n)
+	}
 }
 
 // policy are the keys that the issuer and each client have. Each is checked as
@@ -232,7 +241,7 @@ func (r *reader) policy(p *issuer.Policy) fields {
 		"refresh_token_lifetime":      lifetime(func(p *issuer.Policy) *issuer.Lifetime { return &p.RefreshTokenLifetime }),
 		"grant_lifetime":              lifetime(func(p *issuer.Policy) *issuer.Lifetime { return &p.GrantLifetime }),
 		"refresh_token_retry_window":  lifetime(func(p *issuer.Policy) *issuer.Lifetime { return &p.RetryWindow }),
-		"refresh_token_rotation": set("write always, never or public_clients", func(next *issuer.Policy, text string) error {
+		"refresh_token_rotation": set("write always, never, public_clients, once or additive", func(next *issuer.Policy, text string) error {
 			next.Rotation = issuer.RotationPolicy(text)
 			return nil
 		}),
@@ -242,6 +251,14 @@ func (r *reader) policy(p *issuer.Policy) fields {
 		}),
 		"access_token_signing_alg": set("write ES256, EdDSA or RS256", func(next *issuer.Policy, text string) error {
 			next.SigningAlg = secret.Algorithm(text)
+			return nil
+		}),
+		"require_pkce": set("write always, public_clients or never", func(next *issuer.Policy, text string) error {
+			next.PKCE = issuer.PKCEPolicy(text)
+			return nil
+		}),
+		"redirect_matching": set("write exact or prefix", func(next *issuer.Policy, text string) error {
+			next.Redirects = issuer.RedirectMatching(text)
 			return nil
 		}),
 	}
@@ -278,7 +295,19 @@ func (r *reader) client(c *declaredClient) field {
 	known["introspect"] = r.boolean(&c.Introspect)
 	known["trusted"] = r.boolean(&c.Trusted)
 	known["tenant"] = r.nonempty(&c.Tenant)
-	return r.mapping("a client", known)
+	known["profile"] = r.profile(&c.Profile)
+	return func(path string, n ast.Node) {
+		named := orText(r.peek(n, "profile"), r.serverProfile)
+		r.profiled("a client", named, known, func(key legacyKey, change legacyChange) error {
+			var alone profile.Options
+			change(&alone)
+			if err := alone.Check(); err != nil {
+				return err
+			}
+			c.legacy = append(c.legacy, legacyValue{key, change})
+			return nil
+		})(path, n)
+	}
 }
 
 // usesRS256 reports whether any client is to get tokens signed with RS256,

@@ -29,6 +29,8 @@ func (c *config) check(env func(string) (string, bool)) problems {
 	c.checkDatabase()
 	c.checkRootKey(env, bad)
 	exposed := !loopback(host) || (c.PublicURL != "" && !loopback(hostOf(c.PublicURL)))
+	c.settle()
+	c.checkProfiles(bad)
 	c.checkClients(exposed, bad)
 	c.checkUsers(exposed, bad)
 	return append(wrong, c.checkKeeper(exposed)...)
@@ -175,16 +177,16 @@ func (c *config) checkClients(exposed bool, bad func(path, text string)) {
 // warnLifetimes warns of a refresh token that dies before the access token that
 // it is to renew, once, where one of the two was set.
 func (c *config) warnLifetimes(client declaredClient) {
-	policy := client.Policy.Over(c.Issuer.Policy).Over(issuer.DefaultPolicy())
+	policy := c.policyOf(client.Client)
 	access, refresh := policy.AccessTokenLifetime, policy.RefreshTokenLifetime
-	_, setAccess := c.places[client.path+".access_token_lifetime"]
-	_, setRefresh := c.places[client.path+".refresh_token_lifetime"]
-	if (setAccess || setRefresh) && refresh > 0 && refresh < access {
-		path := client.path + ".refresh_token_lifetime"
-		if !setRefresh {
-			path = client.path + ".access_token_lifetime"
+	if refresh <= 0 || refresh >= access {
+		return
+	}
+	for _, key := range []string{"refresh_token_lifetime", "access_token_lifetime", "access_lifetime"} {
+		if place, set := c.places[client.path+"."+key]; set {
+			c.warn(place, "refresh_token_lifetime %s is shorter than access_token_lifetime %s, so that a client which refreshes at expiry is logged out; make it longer", refresh, access)
+			return
 		}
-		c.warn(c.placeOf(path), "refresh_token_lifetime %s is shorter than access_token_lifetime %s, so that a client which refreshes at expiry is logged out; make it longer", refresh, access)
 	}
 }
 

@@ -60,12 +60,14 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  data directory", c.DataDir},
 		{"  database", c.place()},
 		{"  root key", c.rootKeySource(env)},
+		{"  profile", strings.Join(c.profileLines(), "; ")},
+		{"  unsafe_compatibility", strings.Join(named(c.Issuer.Unsafe), " ")},
 		{"  scopes", orText(strings.Join(slices.Sorted(maps.Keys(c.Issuer.Scopes)), " "), "none")},
 		{"  clients", counted(len(c.Issuer.Clients), func(i int) string { return c.Issuer.Clients[i].ID })},
 		{"  users", counted(len(c.Issuer.Users), func(i int) string { return c.Issuer.Users[i].Username })},
 		{"  events are kept", c.Issuer.EventRetention.String()},
 	}
-	p := c.Issuer.Policy.Over(issuer.DefaultPolicy())
+	p := c.policyOf(issuer.Client{})
 	lines = append(lines, [][2]string{
 		{"  access_token_lifetime", p.AccessTokenLifetime.String()},
 		{"  access_token_format", string(p.Format)},
@@ -75,6 +77,8 @@ func (c *config) summary(env func(string) (string, bool)) [][2]string {
 		{"  grant_lifetime", p.GrantLifetime.String()},
 		{"  refresh_token_rotation", string(p.Rotation)},
 		{"  refresh_token_retry_window", p.RetryWindow.String()},
+		{"  require_pkce", string(p.PKCE)},
+		{"  redirect_matching", string(p.Redirects)},
 	}...)
 	return append(lines, c.Keeper.summary(c.spoolDir())...)
 }

@@ -161,7 +161,7 @@ func TestConfigRefused(t *testing.T) {
 	}{
 		{"unknown key", "listn: 1", []string{`FILE:1: unknown key "listn"; known keys here are ` + keysHere}},
 		{"unknown key of a user", "issuer:\n  users:\n    - username: a\n      password: 12345678a\n      email: x", []string{
-			`FILE:5: unknown key "email" in a user; known keys here are password, username`}},
+			`FILE:5: unknown key "email" in a user; known keys here are info, password, username`}},
 		{"unknown key of tls", "tls: {cert: a}", []string{`FILE:1: unknown key "cert" in tls; known keys here are acme, cert_file, key_file`}},
 		{"twice", "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2", []string{"FILE:2: listen is set twice, first at FILE:1; keep one"}},
 		{"not a mapping", "- a", []string{"FILE:1: the file has the wrong type; write keys and values, such as `key: value`"}},
@@ -196,10 +196,6 @@ func TestConfigRefused(t *testing.T) {
 			"FILE:5: the value of ${HUSH} is not valid; change or delete it"}},
 		{"database", "\ndatabase: mysql://ann:hush@h/d", []string{
 			`FILE:2: database is neither a URL that begins with postgres:// nor a connection string of PostgreSQL; write for example "postgres://evergrant:${PASSWORD}@db.example.com/evergrant", with %2F for a / in the password, or delete the key for the embedded SQLite`}},
-		{"profile", "issuer: {profile: fos}", []string{"FILE:1: profile fos is not in this version yet; write standard"}},
-		{"profile bshaffer", "issuer: {profile: bshaffer}", []string{"FILE:1: profile bshaffer is not in this version yet; write standard"}},
-		{"profile eventix", "issuer: {profile: eventix}", []string{"FILE:1: profile eventix is not in this version yet; write standard"}},
-		{"profile unknown", "issuer: {profile: foo}", []string{`FILE:1: profile "foo" is not known; write standard`}},
 		{"acme", "tls: {cert_file: a, key_file: b, acme: {}}", []string{"FILE:1: certificates by ACME are not in this version yet; delete acme",
 			"FILE:1: the certificate cannot be used: open a: no such file or directory; name a certificate and its private key, both in PEM"}},
 		{"lifetime", "issuer:\n  access_token_lifetime: 1 hour", []string{
@@ -214,7 +210,7 @@ func TestConfigRefused(t *testing.T) {
 			"FILE:2: refresh_token_retry_window must be at most 1h: within it a stolen token is served; write a duration such as 14d, 1h or 60s"}},
 		{"event retention", "issuer:\n  event_retention: 0", []string{"FILE:2: event_retention must be above 0; write a duration such as 90d"}},
 		{"rotation", "issuer:\n  refresh_token_rotation: sometimes", []string{
-			`FILE:2: refresh_token_rotation "sometimes" is not one of always, never, public_clients; write always, never or public_clients`}},
+			`FILE:2: refresh_token_rotation "sometimes" is not one of always, never, public_clients, once, additive; write always, never, public_clients, once or additive`}},
 		{"format", "issuer:\n  access_token_format: saml", []string{`FILE:2: access_token_format "saml" is not one of jwt, opaque; write jwt or opaque`}},
 		{"algorithm", "issuer:\n  access_token_signing_alg: HS256", []string{
 			`FILE:2: access_token_signing_alg "HS256" is not one of ES256, EdDSA, RS256; write ES256, EdDSA or RS256`}},
@@ -254,8 +250,8 @@ func TestConfigRefused(t *testing.T) {
 		{"client twice", "issuer:\n  clients:\n    - id: x\n    - id: y\n    - id: x", []string{"FILE:5: client x is declared twice, first at FILE:3; keep one"}},
 		{"client with empty secret", "issuer:\n  clients:\n    - id: x\n      secret: ''", []string{
 			"FILE:4: the secret of client x is empty; give it a value, or delete the key for a public client"}},
-		{"client with grant type", "issuer:\n  clients:\n    - id: x\n      grant_types: [implicit]", []string{
-			`FILE:3: client "x": grant type "implicit" is not one of [authorization_code client_credentials password refresh_token]; mend or delete this client`}},
+		{"client with grant type", "issuer:\n  clients:\n    - id: x\n      grant_types: [saml]", []string{
+			`FILE:3: client "x": grant type "saml" is not one of [authorization_code client_credentials password refresh_token implicit]; mend or delete this client`}},
 		{"public client with client_credentials", "issuer:\n  clients:\n    - id: x\n      grant_types: [client_credentials]", []string{
 			`FILE:3: client "x": client_credentials needs a secret (RFC 6749 section 4.4); mend or delete this client`}},
 		{"trusted public client", "issuer:\n  clients:\n    - {id: x, trusted: true}", []string{
@@ -277,9 +273,9 @@ func TestConfigRefused(t *testing.T) {
 		{"short secrets beyond loopback", behind + "  clients:\n    - {id: x, secret: hush123}\n  users:\n    - {username: u, password: hush}", []string{
 			"FILE:6: the secret of client x has fewer than 8 characters, which can be guessed; use a longer one",
 			"FILE:8: the password of user u has fewer than 8 characters, which can be guessed; use a longer one"}},
-		{"all at once", "listn: 1\nlisten: x\nissuer:\n  profile: fos\n  clients:\n    - {}\n", []string{
+		{"all at once", "listn: 1\nlisten: x\nissuer:\n  profile: foo\n  clients:\n    - {}\n", []string{
 			`FILE:1: unknown key "listn"; known keys here are ` + keysHere,
-			"FILE:4: profile fos is not in this version yet; write standard",
+			`FILE:4: profile "foo" is not known; write standard, bshaffer, eventix or fos`,
 			"FILE:2: listen must be HOST:PORT with a port of 0 to 65535; write for example 127.0.0.1:8080",
 			"FILE:6: a client has no id; add one"}},
 	} {
@@ -434,7 +430,8 @@ func TestConfigShowsNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := &config{RootKeyCommand: "fetch --password hush"}
+	command, _, _ := parseConfig("", nil, environment())
+	command.RootKeyCommand = "fetch --password hush"
 	commandDocument, _ := json.Marshal(command)
 	for _, shown := range []string{string(document), string(commandDocument), fmt.Sprintf("%v %+v", c, c), fmt.Sprint(c.summary(environment()), command.summary(environment()))} {
 		if strings.Contains(shown, "hush") || strings.Contains(shown, testRoot) {
@@ -454,6 +451,8 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("keeper: {providers: [{name: google, client_id: ${HUSH}, client_secrets: [\"${HUSH}\"], refresh_token: {rotation: \"${HUSH}\"}, params: {a: \"${HUSH}\", b: {pattern: \"${HUSH}\"}}}]}"))
 	f.Add([]byte("keeper: {webhooks: [{url: \"https://${HUSH}\", secret: ${HUSH}, events: [\"${HUSH}\"]}], refresh_ahead: ${HUSH}}"))
 	f.Add([]byte("keeper: {providers: [{name: x, token_url: \"http://${HUSH}/\", token: [{headers: {a: \"${HUSH}\"}}], errors: [{is: [\"${HUSH}\"], class: \"${HUSH}\"}]}]}"))
+	f.Add([]byte("issuer: {profile: bshaffer, access_lifetime: ${HUSH}, www_realm: \"${HUSH}\", issuer: \"${HUSH}\", unsafe_compatibility: [\"${HUSH}\"], clients: [{id: a, enforce_pkce: false, profile: \"${HUSH}\"}]}"))
+	f.Add([]byte("issuer: {supported_scopes: \"${HUSH} a\", profile: fos, response_extra_headers: {a: \"${HUSH}\"}, access_token_lifetime: 0, users: [{username: u, password: p, info: {a: [1, {b: \"${HUSH}\"}]}}]}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const hush = "hidden-value-of-a-variable"
 		if strings.Contains(string(data), hush) {

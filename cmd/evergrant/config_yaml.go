@@ -41,6 +41,8 @@ type reader struct {
 	places   map[string]string // by path, such as "issuer.clients[0].secret"
 	unread   map[string]bool   // secrets that have a problem already, by path
 	inClear  bool              // the file itself holds a secret
+
+	serverProfile string // of clients that name none, while they are read
 }
 
 // field reads the value of one key; fields are the keys that a mapping may have.
@@ -85,14 +87,16 @@ func (r *reader) document(data []byte, known fields) {
 // mapping reads a mapping that may have the known keys.
 func (r *reader) mapping(name string, known fields) field {
 	return r.anyMapping(name, func(path, key string, value ast.Node, at ast.Node) {
-		read, ok := known[key]
-		if !ok {
-			keys := slices.Sorted(maps.Keys(known))
-			r.bad(at, "unknown key %q%s; known keys here are %s", key, in(name), strings.Join(keys, ", "))
-			return
+		if read, ok := known[key]; ok {
+			read(path, value)
+		} else {
+			r.unknown(name, key, known, at)
 		}
-		read(path, value)
 	})
+}
+
+func (r *reader) unknown(name, key string, known fields, at ast.Node) {
+	r.bad(at, "unknown key %q%s; known keys here are %s", key, in(name), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 }
 
 func in(name string) string {

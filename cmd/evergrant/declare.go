@@ -49,17 +49,24 @@ func (s *server) declareClient(ctx context.Context, declared declaredClient) err
 	}
 	switch {
 	case declared.Secret.Empty():
-	case len(stored.Secrets) == 1 && stored.Secrets[0].Verify(declared.Secret):
+	case len(stored.Secrets) == 1 && ours(stored.Secrets[0], declared.Secret):
 		wanted.Secrets = stored.Secrets
 	default:
 		wanted.Secrets = []secret.Verifier{secret.NewVerifier(declared.Secret)}
 	}
 	stored.CreatedAt, stored.UpdatedAt = time.Time{}, time.Time{}
+	wanted.Foreign = stored.Foreign // SaveClient keeps it
 	if same(stored, wanted) {
 		return nil
 	}
 	_, err = s.admin.SaveClient(ctx, asServer(), wanted)
 	return err
+}
+
+// ours reports whether a verifier is of a secret, and of a form of this server's:
+// any other is replaced.
+func ours(verifier secret.Verifier, text secret.Text) bool {
+	return !verifier.Foreign() && verifier.Verify(text)
 }
 
 // same compares as the database would keep it, in which no list and an empty
@@ -75,12 +82,15 @@ func (s *server) declareUser(ctx context.Context, declared declaredUser) error {
 	if err != nil && !errors.Is(err, issuer.ErrNotFound) {
 		return err
 	}
-	if err == nil && stored.Declared && stored.Password.Verify(declared.Password) {
+	wanted := issuer.User{Username: declared.Username, Info: declared.Info, Declared: true}
+	right := err == nil && ours(stored.Password, declared.Password)
+	if right && stored.Declared && bytes.Equal(stored.Info, wanted.Info) {
 		return nil
 	}
-	_, err = s.admin.SaveUser(ctx, asServer(), issuer.User{
-		Username: declared.Username, Password: secret.NewVerifier(declared.Password), Declared: true,
-	})
+	if wanted.Password = stored.Password; !right {
+		wanted.Password = secret.NewVerifier(declared.Password)
+	}
+	_, err = s.admin.SaveUser(ctx, asServer(), wanted)
 	return err
 }
 

@@ -59,8 +59,10 @@ const demoConfig = `issuer:
       name: The resource server
       secret: ApiSecret
       introspect: true
-  users:
-    - {username: ` + demoUsername + `, password: ` + demoPassword + `}
+` + legacyConfig + `  users:
+    - username: ` + demoUsername + `
+      password: ` + demoPassword + `
+      info: {companies: [{guid: 5f2a7c1e, name: Festival}]}
 `
 
 // demo runs a server as serve does, on a directory that is removed at the end,

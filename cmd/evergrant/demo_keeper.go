@@ -90,6 +90,8 @@ func keeperSteps() []step {
 			"No server is told of such a thing; it comes to light at the next call.", (*tour).revokeOwner},
 		{"After the crash", "The killed process held a lease on both connections. It ends by itself, after which the new process resolves what the journal says was broken off: " +
 			"nothing is sent blindly.", (*tour).afterCrash},
+		{"Both ends", "The first server speaks as Eventix does to a client with that profile; the keeper of the second one holds that client's token, by the definition of Eventix. " +
+			"Each is the other's proof.", (*tour).bothEnds},
 		{"An outage that nobody notices", "The authorization server of Eventix goes down before a hundred and one connections are due there; its API goes on. " +
 			"An application calls that API all the time, by the proxy.", (*tour).outage},
 		{"The providers' books", "What the simulators counted: all that a keeper can do wrong is seen on their side.", (*tour).balance},

@@ -21,6 +21,7 @@ const (
 	onRenewing   = "Renewals as they happen"
 	onRevoked    = "A user who takes the access back"
 	onRecovery   = "After the crash"
+	onBoth       = "Both ends"
 	onOutage     = "An outage that nobody notices"
 	onBalance    = "The providers' books"
 	toItsEnd     = "the step goes through to its end"
@@ -87,6 +88,7 @@ func roundOne() []mischief {
 		{step: onRevoked, broken: []string{"the application is told that only the owner can help, why, and since when"}, change: proxied(onEventix, 1, setting("cause", "consent_required"))},
 		{step: onRevoked, broken: []string{"the application hears of it by itself: one webhook, and its signature is good", "the application hears of that, too"}, before: anotherSecret},
 		{step: onRecovery, broken: []string{"Xero, which bears that for half an hour: the same refresh token is sent again, and the answer that was lost comes anew"}}, // none was lost, as it had not acted
+		{step: onBoth, broken: []string{"the issuer answers as Eventix does: a year but a second, and the companies that the token is for"}, change: at("/tokens", 1, setting("refresh_token_expires_in", 31536000))},
 		{step: onOutage, broken: []string{"the keeper finds out that Eventix is down, and stops asking"}, before: func(_ *testing.T, _ *example, t *tour) { t.eventixAuth.url = t.flexitiURL }},
 		{step: onOutage, broken: []string{"all of its connections were renewed when it was back, none is in doubt, none needs its owner"}, change: at("/v1/connections", 0, items(without("eventix-011")))},
 		{step: onBalance, broken: []string{"no provider was asked for more at once than its definition allows"}, before: crowded},
@@ -110,6 +112,11 @@ func roundTwo() []mischief {
 		{step: onRevoked, broken: []string{"evergrant token ends with a status of its own, for scripts"}, change: answersOf(onEventix, "/token", 1, setting("code", ""))},
 		{step: onRevoked, broken: []string{"evergrant explain says what happened, and what repairs it"}, change: at("/v1/explain", 1, setting("repair", ""))},
 		{step: onRevoked, broken: []string{"the connection that the application knows lives again, under the same id"}, change: answersOf(onEventix, "", 2, setting("state", "reauthorize"))},
+		{step: onBoth, broken: []string{"after three refreshes both ends are at the same generation"}, change: at("/v1/explain", 1, func(c *call) {
+			grant := c.get("grant").(map[string]any)
+			grant["generation"] = 5
+			c.set("grant", grant)
+		})},
 		{step: onOutage, broken: []string{"every call of the application was answered, before, during and after"}, change: proxied("eventix-007", 2, status(http.StatusServiceUnavailable))},
 		{step: onOutage, broken: []string{"the operator is told once that Eventix is down, and once that it is back"}, change: at("/v1/events", 0, items(twice))},
 		{step: onBalance, broken: []string{"no refresh token was ever sent after it was spent", "no provider ended a grant for what the keeper did"}, before: spendTwice},
@@ -119,6 +126,7 @@ func roundTwo() []mischief {
 func roundThree() []mischief {
 	return []mischief{
 		{step: onCrash, broken: []string{"it notices nothing: the tokens of before still live, and it is given them"}, before: xeroAnswers},
+		{step: onBoth, broken: []string{toItsEnd}, change: at("/tokens", 1, setting("access_token", nil))},
 		{step: onRenewing, broken: []string{"the APIs take the new tokens of all"}, change: proxied("eventix-022", 1, setting("owner", "eve"))},
 		{step: onRevoked, broken: []string{"and where he does that", toItsEnd}, change: proxied(onEventix, 1, setting("connect_url", "https://evil.example/connect/x"))},
 		{step: onRecovery, broken: []string{

@@ -78,6 +78,8 @@ func issuerSteps() []step {
 		{"A client for itself", "With client_credentials a client gets a token in its own name, without a resource owner (RFC 6749 section 4.4).", (*tour).clientCredentials},
 		{"Authorization code with PKCE", "The owner signs in and consents in a browser; the client gets a code through the browser and " +
 			"redeems it with the verifier that only it knows (RFC 7636). The code works once. This is a grant of its own.", (*tour).authorize},
+		{"A client of another server", "It was made for bshaffer/oauth2-server-php and is not changed: same path, same fields, and by that server's defaults one refresh for each sign-in. " +
+			"Then one setting takes it to lossless rotation, while it is in use.", (*tour).moveClient},
 		{"A thief with an old token", "Somebody found the very first refresh token, in a log or an old copy, and uses it. " +
 			"One of the two holders of this grant is not the client; nobody can tell which, so the grant ends for both.", (*tour).theft},
 		{"Revocation", "A client that is done with a grant revokes its refresh token (RFC 7009), here on a fresh grant. " +

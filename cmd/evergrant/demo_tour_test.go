@@ -111,6 +111,7 @@ const (
 	onLook      = "Introspection"
 	onClient    = "A client for itself"
 	onCode      = "Authorization code with PKCE"
+	onMove      = "A client of another server"
 	onTheft     = "A thief with an old token"
 	onRevoking  = "Revocation"
 	grantsPath  = "/v1/grants"
@@ -118,7 +119,7 @@ const (
 
 // sabotages has at least one for every promise of the tour.
 func sabotages() []sabotage {
-	return slices.Concat(sabotagesOfTokens(), sabotagesOfRetries(), sabotagesOfScopes(), sabotagesOfCodes(), sabotagesOfEnds())
+	return slices.Concat(sabotagesOfTokens(), sabotagesOfRetries(), sabotagesOfScopes(), sabotagesOfCodes(), sabotagesOfMoving(), sabotagesOfEnds())
 }
 
 func sabotagesOfTokens() []sabotage {
@@ -216,6 +217,20 @@ func sabotagesOfCodes() []sabotage {
 			c.set("grant", grant)
 		})},
 		{onCode, "the step goes through to its end", on("/v1/explain", 1, setting("grant", nil))},
+	}
+}
+
+func sabotagesOfMoving() []sabotage {
+	token := legacyPath()
+	return []sabotage{
+		{onMove, "it is answered as by its old server, member by member: a refresh gives no refresh token", on(token, 2, setting("refresh_token", "r"))},
+		{onMove, "it is answered as by its old server, member by member: a refresh gives no refresh token", on(token, 2, setting("token_type", "bearer"))},
+		{onMove, "the report says what the client relies on, and which setting ends it", on("/v1/habits", 1, items(none))},
+		{onMove, "from the next request on each refresh gives the next refresh token", on(token, 5, setting("refresh_token", nil))},
+		{onMove, "a lost answer, which was a new sign-in before, is given again", on(token, 8, setting("refresh_token", "r"))},
+		{onMove, "a lost answer, which was a new sign-in before, is given again", on(token, 8, setting("access_token", "a"))},
+		{onMove, "no request of the client has failed on the way", on(token, 8, status(503))},
+		{onMove, "no request of the client has failed on the way", on(token, 6, status(400))},
 	}
 }
 

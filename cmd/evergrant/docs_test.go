@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evergrant/evergrant/issuer/profile"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -24,6 +25,10 @@ func readDoc(t *testing.T, name string) string {
 func TestEveryKeyIsDocumented(t *testing.T) {
 	doc := readDoc(t, "CONFIGURATION.md")
 	_, _, wrong := parseConfig("FILE", []byte("x: 1\ntls: {x: 1}\nissuer: {x: 1, clients: [{x: 1}], users: [{x: 1}]}\nkeeper: {x: 1, providers: [{x: 1}], webhooks: [{x: 1}]}"), environment())
+	for _, name := range profile.Names() {
+		_, _, more := parseConfig("FILE", []byte("issuer: {profile: "+name+", x: 1, clients: [{x: 1}]}"), environment())
+		wrong = append(wrong, more...)
+	}
 	keys := 0
 	for _, p := range wrong {
 		_, list, ok := strings.Cut(p.Text, "known keys here are ")
@@ -37,7 +42,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			}
 		}
 	}
-	if len(wrong) != 8 || keys < 80 {
+	if len(wrong) != 8+2*len(profile.Names()) || keys < 200 {
 		t.Errorf("%d keys were found in %d places", keys, len(wrong))
 	}
 }
@@ -50,7 +55,7 @@ func TestDocumentedConfiguration(t *testing.T) {
 		}
 		return "value-of-" + name, true
 	}
-	for document, samples := range map[string]int{"CONFIGURATION.md": 2, "KEEPER.md": 2, "POSTGRES.md": 2} {
+	for document, samples := range map[string]int{"CONFIGURATION.md": 3, "KEEPER.md": 2, "POSTGRES.md": 2} {
 		found := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readDoc(t, document), -1)
 		if len(found) != samples {
 			t.Errorf("docs/%s has %d samples, want %d", document, len(found), samples)

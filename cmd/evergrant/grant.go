@@ -75,7 +75,7 @@ func grantDetails(g evergrant.Grant) [][2]string {
 		{"state", grantState(g)},
 		{"generation", generation(g)},
 		{"answers given again", strconv.FormatUint(uint64(g.Retries), 10)},
-		{"key", strconv.FormatUint(uint64(g.KeyID), 10)},
+		{"key", keyOf(g)},
 		{"created", localTime(g.CreatedAt)},
 		{"renewed", localTime(g.RotatedAt)},
 		{"access token expires", localTime(g.AccessExpiresAt)},
@@ -85,14 +85,40 @@ func grantDetails(g evergrant.Grant) [][2]string {
 	}
 }
 
-func (in *invocation) grantRevoke() *cobra.Command {
-	return &cobra.Command{
-		Use: "revoke ID", Aliases: []string{"delete"}, Short: "Revokes a grant and with it all its tokens", Args: exactly(1),
-		RunE: in.onServer(func(cmd *cobra.Command, admin *evergrant.Client, args []string) error {
-			if err := admin.RevokeGrant(cmd.Context(), args[0]); err != nil {
-				return found(err, "grant", args[0])
-			}
-			return in.done("revoked", "grant "+args[0])
-		}),
+// keyOf is the key that made the current tokens.
+func keyOf(g evergrant.Grant) string {
+	switch {
+	case g.KeyID != 0:
+		return strconv.FormatUint(uint64(g.KeyID), 10)
+	case g.Generation == 1:
+		return "none: the refresh token is of the server that it was imported from"
 	}
+	return "none: the last refresh gave no refresh token"
+}
+
+func (in *invocation) grantRevoke() *cobra.Command {
+	var filter evergrant.GrantFilter
+	cmd := &cobra.Command{
+		Use: "revoke ID", Aliases: []string{"delete"}, Short: "Revokes a grant and with it all its tokens, or all grants of a client or user", Args: cobra.MaximumNArgs(1),
+	}
+	cmd.Flags().StringVar(&filter.ClientID, "client", "", "instead of ID: all of a client, by its `id`")
+	cmd.Flags().StringVar(&filter.Subject, "subject", "", "instead of ID: all of a resource owner, by `name`; with --client of both")
+	cmd.RunE = in.onServer(func(cmd *cobra.Command, admin *evergrant.Client, args []string) error {
+		all := filter != evergrant.GrantFilter{}
+		if all == (len(args) == 1) {
+			return usage(cmd, "give the ID of a grant, or --client or --subject for all of theirs")
+		}
+		if all {
+			revoked, err := admin.RevokeGrants(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			return in.done("revoked", plural(revoked, "grant"))
+		}
+		if err := admin.RevokeGrant(cmd.Context(), args[0]); err != nil {
+			return found(err, "grant", args[0])
+		}
+		return in.done("revoked", "grant "+args[0])
+	})
+	return cmd
 }

@@ -54,7 +54,7 @@ func (in *invocation) root() *cobra.Command {
 	root := group("evergrant", "keeps OAuth 2 grants alive: no grant is lost, and no stolen one survives",
 		in.serveCommand(), in.demoCommand(), in.tokenCommand(), in.clientCommand(), in.userCommand(), in.grantCommand(),
 		in.connectionCommand(), in.providerCommand(), in.keyCommand(), in.eventCommand(), in.webhookCommand(), in.explainCommand(),
-		in.purgeCommand(), in.migrateCommand(), in.backupCommand(), in.restoreCommand(), in.configCommand(), in.versionCommand(),
+		in.purgeCommand(), in.migrateCommand(), in.importCommand(), in.backupCommand(), in.restoreCommand(), in.configCommand(), in.versionCommand(),
 		in.completionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true

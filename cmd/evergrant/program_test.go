@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/evergrant/evergrant"
+	"github.com/evergrant/evergrant/internal/mariatest"
 	"github.com/evergrant/evergrant/internal/pgtest"
 )
 
@@ -194,7 +195,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EVERGRANT_TEST_PROCESS") != "" {
 		main()
 	}
-	os.Exit(pgtest.Main(m))
+	os.Exit(mariatest.Main(func() int { return pgtest.Main(m) }))
 }
 
 func TestUsage(t *testing.T) {
@@ -315,9 +316,9 @@ func TestConfigCheck(t *testing.T) {
 		t.Errorf("status %d: %s", r.code, r.out)
 	}
 
-	bad := writeConfig(t, "listn: 1\nissuer: {profile: fos}")
+	bad := writeConfig(t, "listn: 1\nissuer: {profile: foo}")
 	r = run(t, environment(), "", "config", "check", "--config", bad)
-	if r.code != exitFailed || r.out != "" || !strings.HasPrefix(r.stderr, bad+":1: unknown key \"listn\"") || !strings.Contains(r.stderr, "\n"+bad+":2: profile fos is not in this version yet; write standard\n") {
+	if r.code != exitFailed || r.out != "" || !strings.HasPrefix(r.stderr, bad+":1: unknown key \"listn\"") || !strings.Contains(r.stderr, "\n"+bad+":2: profile \"foo\" is not known; write standard, bshaffer, eventix or fos\n") {
 		t.Errorf("status %d, stdout %q, stderr %q", r.code, r.out, r.stderr)
 	}
 	r = run(t, environment(), "", "config", "check", "--config", bad, "--json")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -64,7 +65,7 @@ func (in *invocation) serve(ctx context.Context, file, listen, only string, log 
 	if err := s.declare(ctx, c, file != ""); err != nil {
 		return err
 	}
-	if err := in.greet(ctx, s); err != nil {
+	if err := in.greet(ctx, s, c.profileLines()); err != nil {
 		return err
 	}
 	return s.run(ctx)
@@ -83,13 +84,20 @@ func (in *invocation) tune() {
 	}
 }
 
-// greet says where the server is, what it keeps and what to try next.
-func (in *invocation) greet(ctx context.Context, s *server) error {
+// greet says where the server is, in which profiles it speaks, what it keeps and
+// what to try next.
+func (in *invocation) greet(ctx context.Context, s *server, profiles []string) error {
 	lines := [][2]string{{"evergrant is ready at", s.url}, {"its data is in", s.dataDir}}
 	told := map[string]string{"issuer": s.url, "data_dir": s.dataDir}
 	if s.database != "" {
 		lines[1] = [2]string{"its database is", s.database}
 		told["database"] = s.database
+	}
+	if s.only != onlyKeeper {
+		for _, line := range profiles {
+			lines = append(lines, [2]string{"it speaks the profile", line})
+		}
+		told["profile"] = strings.Join(profiles, "; ")
 	}
 	if s.keeper != nil {
 		kept, err := s.kept(ctx)

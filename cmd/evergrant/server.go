@@ -172,6 +172,7 @@ func (s *server) wire(c *config, p program, keys *secret.Ring, token secret.Text
 	}
 	s.issuer, err = issuer.New(issuer.Config{
 		Issuer: s.url, Store: s.store, Keys: keys,
+		Profiles: c.profiles(), Profile: c.profileName(), Unsafe: c.Issuer.Unsafe,
 		Policy: c.Issuer.Policy, Scopes: c.Issuer.Scopes, Reserved: web.Scopes(), DraftExpiryNames: c.Issuer.DraftExpiryNames,
 		EventRetention: time.Duration(c.Issuer.EventRetention), ClockSkew: c.clockSkew(),
 		AskOwner: pages.Ask, ErrorPage: pages.Error, Address: address, Metrics: metrics, Log: s.log, Now: p.now,

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 
 	"github.com/evergrant/evergrant"
 	"github.com/evergrant/evergrant/secret"
@@ -10,7 +12,7 @@ import (
 
 func (in *invocation) userCommand() *cobra.Command {
 	return in.administration(group("user", "Adds resource owners who can sign in, and changes them",
-		in.userList(), in.userShow(), in.userCreate(), in.userPasswd(), in.userDelete()))
+		in.userList(), in.userShow(), in.userCreate(), in.userUpdate(), in.userPasswd(), in.userDelete()))
 }
 
 func (in *invocation) userList() *cobra.Command {
@@ -47,6 +49,8 @@ func (in *invocation) showUser(u evergrant.User) error {
 	}
 	return details(in.stdout, [][2]string{
 		{"username", u.Username},
+		{"info", string(u.Info)},
+		{"imported from", u.ImportedFrom},
 		{"declared in the configuration", yes(u.Declared)},
 		{"created", localTime(u.CreatedAt)},
 		{"updated", localTime(u.UpdatedAt)},
@@ -54,19 +58,71 @@ func (in *invocation) showUser(u evergrant.User) error {
 }
 
 func (in *invocation) userCreate() *cobra.Command {
+	var info jsonObject
 	cmd := &cobra.Command{Use: "create NAME", Short: "Adds a user; asks for the password on a terminal", Args: exactly(1)}
+	cmd.Flags().Var(&info, "info", infoUsage)
 	return in.withPassword(cmd, func(ctx context.Context, admin *evergrant.Client, name string, password secret.Text) (evergrant.User, error) {
-		user, err := admin.CreateUser(ctx, name, password)
+		user, err := admin.CreateUser(ctx, evergrant.User{Username: name, Info: json.RawMessage(info)}, password)
 		return user, taken(err, "user", name, "passwd")
 	})
 }
 
 func (in *invocation) userPasswd() *cobra.Command {
-	cmd := &cobra.Command{Use: "passwd NAME", Aliases: []string{"update"}, Short: "Replaces a user's password; grants live on", Args: exactly(1)}
+	cmd := &cobra.Command{Use: "passwd NAME", Short: "Replaces a user's password; grants live on", Args: exactly(1)}
 	return in.withPassword(cmd, func(ctx context.Context, admin *evergrant.Client, name string, password secret.Text) (evergrant.User, error) {
 		user, err := admin.SetPassword(ctx, name, password)
 		return user, found(err, "user", name)
 	})
+}
+
+// userUpdate changes what is known of a user. Without --info it is passwd.
+func (in *invocation) userUpdate() *cobra.Command {
+	var info jsonObject
+	cmd := in.userPasswd()
+	cmd.Use, cmd.Short = "update NAME", "Replaces what is known of a user, or the password"
+	cmd.Flags().Var(&info, "info", infoUsage)
+	passwd := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case !cmd.Flags().Changed("info"):
+			return passwd(cmd, args)
+		case cmd.Flags().Changed("password-stdin"):
+			return usage(cmd, "give --info or --password-stdin, not both")
+		}
+		admin, err := in.admin()
+		if err != nil {
+			return err
+		}
+		user, err := admin.SetInfo(cmd.Context(), args[0], json.RawMessage(info))
+		if err != nil {
+			return found(err, "user", args[0])
+		}
+		return in.showUser(user)
+	}
+	return cmd
+}
+
+const infoUsage = "`JSON` object that a profile's token answers show, such as '{\"companies\":[]}'; empty for none"
+
+// jsonObject is a flag's value: a JSON object, or nothing.
+type jsonObject json.RawMessage
+
+func (o *jsonObject) String() string { return string(*o) }
+
+// Type is what the flag's help calls the value.
+func (o *jsonObject) Type() string { return "JSON" }
+
+// Set takes a text that is an object.
+func (o *jsonObject) Set(text string) error {
+	if *o = nil; text == "" {
+		return nil
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &members) != nil || members == nil {
+		return errors.New("it is not a JSON object")
+	}
+	*o = jsonObject(text)
+	return nil
 }
 
 // withPassword makes a command save the user that it names with a password.
