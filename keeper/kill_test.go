@@ -61,6 +61,7 @@ var forgiving = []string{"window", "until-used", "fixed", "minted"}
 // and every loss is explained. EVERGRANT_KILLS sets how
 // often: 300 times unless it does.
 func TestKillAtEveryStep(t *testing.T) {
+	t.Parallel()
 	kills := 300
 	if text := os.Getenv("EVERGRANT_KILLS"); text != "" {
 		kills = must[int](t)(strconv.Atoi(text))
@@ -243,6 +244,7 @@ func (w *world) settled(id string) (keeper.Token, error) {
 // TestKillOneConnection kills a keeper at each step of the one refresh of a token
 // for single use, which has no way back: nothing is lost where the step says so.
 func TestKillOneConnection(t *testing.T) {
+	t.Parallel()
 	inFlight := []string{keeper.StepSend, keeper.StepSent, keeper.StepAnswer}
 	for _, step := range steps() {
 		t.Run(step, func(t *testing.T) {
@@ -297,6 +299,7 @@ func raceDialects() map[string]providertest.Dialect {
 // TestFourProcesses lets four keeper processes keep the same 200 connections of
 // a slow provider, which ends a grant whose refresh token comes twice.
 func TestFourProcesses(t *testing.T) {
+	t.Parallel()
 	for _, slowness := range []struct{ least, most time.Duration }{{time.Second, 4 * time.Second}, {8 * time.Second, 14 * time.Second}} {
 		t.Run(slowness.most.String(), func(t *testing.T) {
 			t.Parallel()
@@ -342,9 +345,7 @@ func testFourProcesses(t *testing.T, least, most time.Duration) {
 			t.Fatalf("%d connections were not refreshed in time", waiting)
 		}
 	}
-	for _, p := range all {
-		p.stop(t)
-	}
+	stopAll(t, all)
 	stats := sim.Stats()
 	t.Logf("%d requests for tokens, at most %d at once", len(stats.TokenRequests), stats.Concurrent)
 	if len(stats.DoubleSpends) > 0 || stats.FamiliesRevoked > 0 {

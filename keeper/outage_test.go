@@ -22,8 +22,10 @@ import (
 // reauthorize, one alarm is raised, and when it is back all connections recover
 // without a herd.
 func TestFourDaysOfOutage(t *testing.T) {
+	t.Parallel()
 	for _, rotation := range []provider.Rotation{provider.RotationFixed, provider.RotationSingleUse} {
 		t.Run(string(rotation), func(t *testing.T) {
+			t.Parallel()
 			half := 48 * time.Hour
 			if rotation == provider.RotationFixed { // which is the easy one
 				half = 12 * time.Hour

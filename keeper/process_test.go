@@ -167,17 +167,22 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// stop ends the process as an operator does, and fails where it complains.
-func (p *process) stop(t testing.TB) {
+// stopAll ends processes as an operator does, all at once since each finishes what
+// it has begun, and fails where one complains.
+func stopAll(t testing.TB, all []*process) {
 	t.Helper()
-	p.stdin.Close()
-	select {
-	case <-p.ended:
-	case <-time.After(time.Minute):
-		t.Fatal("the keeper process does not end")
+	for _, p := range all {
+		p.stdin.Close()
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Fatalf("the keeper process ended with status %d: %s", code, p.stderr)
+	for _, p := range all {
+		select {
+		case <-p.ended:
+		case <-time.After(time.Minute):
+			t.Fatal("the keeper process does not end")
+		}
+		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Fatalf("the keeper process ended with status %d: %s", code, p.stderr)
+		}
 	}
 }
 

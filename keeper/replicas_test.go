@@ -19,6 +19,7 @@ import (
 // leases are held by others that were killed: each connection is refreshed once,
 // those of the dead ones when their leases are over.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	const dead = 5
 	connections := 200 // in one file, whose writers wait for each other
 	if os.Getenv(testdb.Variable) == "postgres" {
@@ -53,15 +54,13 @@ func TestReplicas(t *testing.T) {
 	}
 	began := time.Now()
 	for len(w.waiting()) > len(left) && time.Since(began) < 5*time.Minute {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
 	most := time.Since(began)
 	for len(w.waiting()) > 0 && time.Since(began) < 6*time.Minute {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
-	for _, p := range all {
-		p.stop(t)
-	}
+	stopAll(t, all)
 	if waiting := w.waiting(); len(waiting) > 0 {
 		t.Fatalf("%d connections were not refreshed, such as %s: %v", len(waiting), waiting[0], w.events(waiting[0]))
 	}

@@ -21,9 +21,10 @@ import (
 	"github.com/evergrant/evergrant/secret"
 )
 
-// running is a world in a bubble.
+// running is a world in a bubble. Such tests run side by side.
 func running(t *testing.T, test func(t *testing.T, w *world), dialects ...providertest.Dialect) {
 	t.Helper()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, closeWorld := newBubble(t, dialects...)
 		defer closeWorld()

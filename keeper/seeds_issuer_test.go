@@ -11,6 +11,7 @@ import (
 
 	"github.com/evergrant/evergrant/internal/testdb"
 	"github.com/evergrant/evergrant/issuer"
+	"github.com/evergrant/evergrant/issuer/profile"
 	"github.com/evergrant/evergrant/keeper"
 	"github.com/evergrant/evergrant/oauth"
 	"github.com/evergrant/evergrant/provider"
@@ -28,10 +29,11 @@ type ownIssuer struct {
 	lose     atomic.Int32 // answers, when the server acted
 	drop     atomic.Int32 // requests, before it acts
 	requests atomic.Int32 // for tokens
+	path     string       // they come to
 }
 
 func (o *ownIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != issuer.TokenPath {
+	if r.URL.Path != o.path {
 		o.server.ServeHTTP(w, r)
 		return
 	}
@@ -60,15 +62,30 @@ func (o *ownIssuer) grant() issuer.Grant {
 // definition that comes with the program: it is told the issuer alone.
 func withIssuer(t testing.TB) (*world, *ownIssuer) {
 	t.Helper()
-	w, o := emptyWorld(t), &ownIssuer{t: t}
+	w, o := withProfile(t, "evergrant", "", issuer.TokenPath, func(cfg *provider.Config, url string) { cfg.Params = map[string]string{"issuer": url} })
+	row := w.row("one")
+	if !row.Scope.Equal(oauth.Scope{"read"}) || row.ExpiresAt.Sub(row.IssuedAt) != time.Hour || row.RefreshExpiresAt.Sub(row.IssuedAt) != 14*24*time.Hour {
+		t.Errorf("connected as %+v", row)
+	}
+	return w, o
+}
+
+// withProfile is a world with a connection at a server of this project that
+// speaks as another one does, by the definition of that one, whose registration
+// lead points at it.
+func withProfile(t testing.TB, name, speaks, path string, lead func(cfg *provider.Config, url string)) (*world, *ownIssuer) {
+	t.Helper()
+	w, o := emptyWorld(t), &ownIssuer{t: t, path: path}
 	var stop func()
 	o.url, stop = providertest.Listen(o)
 	t.Cleanup(stop)
 	o.store = must[*testdb.DB](t)(testdb.New(t).Open(t.Context()))
 	t.Cleanup(func() { o.store.Close() })
 	ring := must[*secret.Ring](t)(secret.OpenRing(t.Context(), secret.NewRoot(), o.store, w.clock.now, false))
+	yes := true
 	o.server = must[*issuer.Server](t)(issuer.New(issuer.Config{
 		Issuer: o.url, Store: o.store, Keys: ring, Now: w.clock.now, Log: slog.New(slog.DiscardHandler),
+		Profile: speaks, Profiles: profile.All(profile.Options{Bshaffer: profile.BshafferOptions{AlwaysIssueNewRefreshToken: &yes}}),
 		Scopes: map[string]string{"read": "read it", "write": "change it"},
 		AskOwner: func(_ http.ResponseWriter, _ *http.Request, ask *issuer.Authorization) (issuer.Answer, bool) {
 			return issuer.Answer{Subject: "ada", Scope: ask.Scope}, true
@@ -76,26 +93,26 @@ func withIssuer(t testing.TB) (*world, *ownIssuer) {
 	}))
 	clientSecret, password := secret.NewSecret(), secret.NewSecret()
 	admin, actor := issuer.NewAdmin(o.server, o.store), issuer.Actor{Name: "operator"}
-	must[issuer.User](t)(admin.SaveUser(t.Context(), actor, issuer.User{Username: "ada", Password: secret.NewVerifier(password)}))
+	must[issuer.User](t)(admin.SaveUser(t.Context(), actor, issuer.User{
+		Username: "ada", Password: secret.NewVerifier(password), Info: []byte(`{"companies":[{"guid":"5f2a"}]}`),
+	}))
 	must[issuer.Client](t)(admin.SaveClient(t.Context(), actor, issuer.Client{
 		ID: "keeper", Secrets: []secret.Verifier{secret.NewVerifier(clientSecret)}, RedirectURIs: []string{"http://127.0.0.1/connect/callback"},
 		GrantTypes: []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken},
 	}))
-	definition, _ := provider.Builtin().Definition("evergrant")
+	definition, _ := provider.Builtin().Definition(name)
 	w.change = func(cfg *keeper.Config) {
-		cfg.Providers = []*provider.Provider{must[*provider.Provider](t)(provider.New(provider.Config{
-			Definition: definition, ClientID: "keeper", ClientSecrets: []secret.Text{clientSecret}, Params: map[string]string{"issuer": o.url},
+		registered := provider.Config{
+			Definition: definition, ClientID: "keeper", ClientSecrets: []secret.Text{clientSecret},
 			RedirectURI: "http://127.0.0.1/connect/callback", Scopes: oauth.Scope{"read"}, AllowPrivateNetworks: true, Now: w.clock.now,
-		}))}
+		}
+		lead(&registered, o.url)
+		cfg.Providers = []*provider.Provider{must[*provider.Provider](t)(provider.New(registered))}
 	}
 	w.openStore()
 	w.start()
-	_, row, err := w.k.Finish(t.Context(), w.visit(w.link(keeper.Connect{Provider: "evergrant", Connection: "one", Owner: "ada"})), cookie)
-	if err != nil {
+	if _, _, err := w.k.Finish(t.Context(), w.visit(w.link(keeper.Connect{Provider: name, Connection: "one", Owner: "ada"})), cookie); err != nil {
 		t.Fatal(err)
-	}
-	if !row.Scope.Equal(oauth.Scope{"read"}) || row.ExpiresAt.Sub(row.IssuedAt) != time.Hour || row.RefreshExpiresAt.Sub(row.IssuedAt) != 14*24*time.Hour {
-		t.Errorf("connected as %+v", row)
 	}
 	return w, o
 }
@@ -105,9 +122,52 @@ func withIssuer(t testing.TB) (*world, *ownIssuer) {
 // without a generation too many.
 func TestOwnIssuer(t *testing.T) {
 	w, o := withIssuer(t)
+	w.refreshAndLose(o, time.Hour, 40)
+}
+
+// TestSeedsAtOwnIssuer is the same where the server speaks as those of the seeds
+// do, by their definitions: FOSOAuthServerBundle, bshaffer's with rotation, and
+// Eventix with its JSON, three days and info. Those servers have no replay window;
+// this one has, and a registration says so.
+func TestSeedsAtOwnIssuer(t *testing.T) {
+	server := func(cfg *provider.Config, url string) { cfg.Params = map[string]string{"server": url} }
+	for name, c := range map[string]struct {
+		profile, path string
+		life          time.Duration
+		lead          func(*provider.Config, string)
+	}{
+		"fosoauthserver": {profile.NameFOS, "/oauth/v2/token", time.Hour, server},
+		"bshaffer":       {profile.NameBshaffer, "/token", time.Hour, server},
+		"eventix": {profile.NameEventix, "/tokens", 72 * time.Hour, func(cfg *provider.Config, url string) {
+			leadTo(&cfg.Definition, "https://auth.openticket.tech", url)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, o := withProfile(t, name, c.profile, c.path, func(cfg *provider.Config, url string) {
+				c.lead(cfg, url)
+				cfg.Definition.RefreshToken.ReplayWindow = oauth.Lifetime(time.Minute)
+			})
+			w.refreshAndLose(o, c.life, 20)
+			row := w.row("one")
+			// The last answer may be one that was given again, some seconds later.
+			if life := row.ExpiresAt.Sub(row.IssuedAt); life > c.life || life < c.life-time.Minute {
+				t.Errorf("access tokens live for %v", life)
+			}
+			if name == "eventix" && (row.Metadata["info"] == nil || row.RefreshExpiresAt.Sub(row.IssuedAt) < 364*24*time.Hour) {
+				t.Errorf("of the info is kept %v; the refresh token is good until %v", row.Metadata, row.RefreshExpiresAt)
+			}
+		})
+	}
+}
+
+// refreshAndLose refreshes a connection through some generations ahead of its
+// expiry, while answers and requests are lost.
+func (w *world) refreshAndLose(o *ownIssuer, life time.Duration, generations uint64) {
+	t := w.t
+	t.Helper()
 	random := randomOf(5)
-	for generation := uint64(2); generation < 40; generation++ {
-		w.clock.move(56 * time.Minute)
+	for generation := uint64(2); generation < generations; generation++ {
+		w.clock.move(life - 4*time.Minute)
 		before := o.requests.Load()
 		lost := int32(random.IntN(4))
 		if random.IntN(3) > 0 {

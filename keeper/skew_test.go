@@ -19,6 +19,7 @@ import (
 // it is given up: no lease is taken for over that is not, and no token is given
 // for longer than the clocks differ.
 func TestClocksOfKeepersDiffer(t *testing.T) {
+	t.Parallel()
 	const skew, connections, hours = 10 * time.Second, 12, 6
 	synctest.Test(t, func(t *testing.T) {
 		dialect := single()
