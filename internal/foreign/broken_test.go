@@ -144,7 +144,8 @@ func TestRows(t *testing.T) {
 			same(t, "users", printed(users, userLine), tt.users)
 			same(t, "tokens", printed(tokens, tokenLine), tt.tokens)
 			skipped := slices.Concat(skippedClients, skippedUsers, skippedTokens)
-			same(t, "skipped", skipped, tt.skipped)
+			// Tokens come client by client, and in any order of those of one.
+			same(t, "skipped", slices.Sorted(slices.Values(skipped)), slices.Sorted(slices.Values(tt.skipped)))
 			if strings.Contains(strings.Join(skipped, " "), planted) {
 				t.Errorf("%q shows a secret", skipped)
 			}

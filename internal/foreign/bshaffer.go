@@ -117,6 +117,7 @@ func bshafferTokens(v view, s *Source, column string) query[evergrant.ImportToke
 	expires := v.get("expires")
 	return query[evergrant.ImportToken]{
 		base: v.from(),
+		tail: byClient(v.get("client_id")),
 		gone: expires + " >= '" + strconv.Itoa(firstYear) + "-01-01 00:00:00' AND " + expires + " < '" + yesterday + "'",
 		fields: []field{
 			{"token", v.get(column)}, {"client", v.get("client_id")}, {"user", v.get("user_id")},

@@ -113,6 +113,7 @@ func djangoRefreshTokens(f found, s *Source) query[evergrant.ImportToken] {
 	access, next := f.view(s, "access_token", "a"), f.view(s, "access_token", "n")
 	q := query[evergrant.ImportToken]{
 		base:   v.from(),
+		tail:   byClient(v.get("application_id")),
 		joined: c.join("id", v, "application_id") + u.join("id", v, "user_id") + access.join("id", v, "access_token_id"),
 		fields: []field{
 			{"token", v.get("token")}, {"client", c.get("client_id")}, {"scope", access.get("scope")}, {"created", v.time(v.get("created"))},
@@ -136,6 +137,7 @@ func djangoAccessTokens(f found, s *Source) query[evergrant.ImportToken] {
 	v, c, u := f.view(s, "access_token", "t"), f.view(s, "client", "c"), f.view(s, "user", "u")
 	return query[evergrant.ImportToken]{
 		base:   v.from(),
+		tail:   byClient(v.get("application_id")),
 		joined: c.join("id", v, "application_id") + u.join("id", v, "user_id"),
 		gone:   v.get("expires") + " < '" + s.now.UTC().AddDate(0, 0, -1).Format(time.DateTime) + "'",
 		fields: []field{

@@ -122,6 +122,7 @@ func doorkeeperTokens(f found, s *Source, column string) query[evergrant.ImportT
 		base:   v.from(),
 		joined: c.join("id", v, "application_id") + u.join("id", v, "resource_owner_id"),
 		gone:   v.get("revoked_at") + " IS NOT NULL",
+		tail:   byClient(v.get("application_id")),
 		fields: []field{
 			{"token", v.get(column)}, {"uid", c.get("uid")}, {"scopes", v.get("scopes")}, {"created", v.time(v.get("created_at"))},
 			{"lifetime", v.get("expires_in")}, {"user_id", v.get("resource_owner_id")}, {"type", v.get("resource_owner_type")},

@@ -115,6 +115,7 @@ func fosTokens(f found, s *Source, role string) query[evergrant.ImportToken] {
 	return query[evergrant.ImportToken]{
 		base:   v.from(),
 		joined: c.join("id", v, "*client_id") + u.join("id", v, "*user_id"),
+		tail:   byClient(v.get("*client_id")),
 		gone:   expires + " > 0 AND " + expires + " < " + strconv.FormatInt(s.now.Unix(), 10),
 		fields: []field{
 			{"token", v.get("token")}, {"expires", expires}, {"scope", v.get("scope")}, {"client_id", c.get("id")}, {"random", c.get("random_id")},

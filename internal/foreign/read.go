@@ -60,6 +60,10 @@ func where(condition string) string {
 	return " WHERE " + condition
 }
 
+// byClient has tokens come client by client. Whoever stores them keeps an index by
+// client, and so writes one part of it after the other.
+func byClient(column string) string { return " ORDER BY " + column }
+
 // count counts the rows of a table that fulfil a condition, or all where it is "".
 // A table that is not there has none.
 func count(ctx context.Context, s *Source, base, condition string) (n int64, err error) {
