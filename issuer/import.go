@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/evergrant/evergrant/oauth"
@@ -65,6 +66,10 @@ type Import struct {
 	Tokens  []ImportToken
 	DryRun  bool
 	Revive  bool // take refresh tokens, too, that may have ended here since an earlier import
+
+	// Registry is locked while a client that is here already is read, changed and
+	// written back, as it must be by all who do. It may be nil.
+	Registry sync.Locker
 }
 
 // ImportClient is a client of another server. One with neither Secret nor
@@ -137,8 +142,7 @@ var ErrBadImport = errors.New("bad import")
 // its grant without being stored, and the same token is never two grants. An
 // imported refresh token is its grant's generation 1.
 //
-// No client may be changed by others meanwhile. The error wraps ErrBadImport, or
-// is the store's.
+// The error wraps ErrBadImport, or is the store's.
 func (a *Admin) Import(ctx context.Context, actor Actor, in Import) (ImportReport, error) {
 	if err := checkSource(in.Source); err != nil {
 		return ImportReport{}, err

@@ -235,6 +235,10 @@ func (i *importing) clientOf(ctx context.Context, id string) (Client, error) {
 
 // adopt lets a client that was here before the import send tokens of the source.
 func (i *importing) adopt(ctx context.Context, id string) (Client, error) {
+	if i.Registry != nil {
+		i.Registry.Lock()
+		defer i.Registry.Unlock()
+	}
 	client, err := i.server.cfg.Store.Client(ctx, id)
 	if err != nil || client.Foreign != "" {
 		return client, err

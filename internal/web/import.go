@@ -80,9 +80,9 @@ func (a *api) importBatch(w http.ResponseWriter, r *http.Request) error {
 			return badRequest(fmt.Sprintf("The field %q has %d items, and %d are the most.", of.field, of.count, maxImport), "send them in several batches")
 		}
 	}
-	a.registry.Lock()
-	defer a.registry.Unlock()
-	report, err := a.Admin.Import(r.Context(), a.operator(r), body.batch())
+	in := body.batch()
+	in.Registry = &a.registry
+	report, err := a.Admin.Import(r.Context(), a.operator(r), in)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,6 +150,31 @@ func TestImportRefused(t *testing.T) {
 	}
 	if r := s.mustAPI(http.StatusOK, "POST", "/v1/import/gone", gone+"}"); r.field(t, "revoked") != 0.0 {
 		t.Errorf("a client that is not there: %s", r.body)
+	}
+}
+
+// TestImportAtOnce has batches with tokens of a client that was here before, and
+// changes of it, at the same time: neither undoes the other.
+func TestImportAtOnce(t *testing.T) {
+	s := start(t, false)
+	var work sync.WaitGroup
+	for n := range 12 {
+		work.Go(func() {
+			s.mustAPI(http.StatusOK, "POST", "/v1/import", fmt.Sprintf(`{"source":"x","tokens":[{"token":"old %d","client_id":"photos","subject":"alice","scope":"read"}]}`, n))
+		})
+		work.Go(func() {
+			s.mustAPI(http.StatusOK, "PATCH", "/v1/clients/photos", fmt.Sprintf(`{"scopes":["read","write","plain","s%d"],"name":"Photos"}`, n))
+		})
+	}
+	work.Wait()
+	client, err := s.db.Client(t.Context(), "photos")
+	if err != nil || client.Foreign != "x" || client.Name != "Photos" || len(client.Scopes) != 4 {
+		t.Errorf("client %+v, %v", client, err)
+	}
+	for n := range 12 {
+		if r := s.tokenRequest("photos", photosSecret, "grant_type", "refresh_token", "refresh_token", fmt.Sprint("old ", n)); r.status != http.StatusOK {
+			t.Errorf("token %d gives %d %s", n, r.status, r.body)
+		}
 	}
 }
 
