@@ -28,6 +28,7 @@ type line struct {
 	// before and after are asked about batch n, ahead of its way to the server and
 	// when its answer is back. The line is cut where they say so.
 	before, after func(n int) bool
+	mu            sync.Mutex // where a command in a process of its own asks, whose requests order nothing here
 }
 
 func newLine(t *testing.T, s *running) *line {
@@ -45,7 +46,10 @@ func (l *line) pass(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/import") {
 		n = int(l.batches.Add(1))
 	}
-	if n > 0 && l.before(n) {
+	l.mu.Lock()
+	before, after := l.before, l.after
+	l.mu.Unlock()
+	if n > 0 && before(n) {
 		cut(w)
 		return
 	}
@@ -62,7 +66,7 @@ func (l *line) pass(w http.ResponseWriter, r *http.Request) {
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil || n > 0 && l.after(n) {
+	if err != nil || n > 0 && after(n) {
 		cut(w)
 		return
 	}
@@ -184,13 +188,20 @@ func TestImportInterrupted(t *testing.T) {
 		l := newLine(t, s)
 		cmd := exec.Command(os.Args[0], "import", o.address, "--server", l.URL, "--data", s.dir)
 		cmd.Env = append(os.Environ(), "EVERGRANT_TEST_PROCESS=1")
+		process := make(chan *os.Process, 1)
+		l.mu.Lock()
 		l.before = func(n int) bool {
 			if n == 7 {
-				cmd.Process.Kill()
+				(<-process).Kill()
 			}
 			return n >= 7
 		}
-		if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != -1 {
+		l.mu.Unlock()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		process <- cmd.Process
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
 			t.Errorf("the process ended by itself: %v", err)
 		}
 		s.wantPart(o)

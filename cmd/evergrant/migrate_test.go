@@ -242,7 +242,7 @@ func TestMigrate(t *testing.T) {
 	}{
 		{"SQLite, new", onSQLite, "^" + dir + `/evergrant.db is new, with layout \d+\n$`},
 		{"SQLite, again", onSQLite, `/evergrant.db has layout \d+ already\n$`},
-		{"SQLite, for programs", append(onSQLite, "--json"), `(?s)"database": "` + dir + `/evergrant.db",.*"from": 2,.*"to": 2`},
+		{"SQLite, for programs", append(onSQLite, "--json"), `(?s)"database": "` + dir + `/evergrant.db",.*"from": 3,.*"to": 3`},
 		{"PostgreSQL, new", onServer, `^test_\d+ at 127.0.0.1:\d+ is new, with layout \d+\n$`},
 		{"PostgreSQL, again", onServer, ` has layout \d+ already\n$`},
 		{"PostgreSQL, for programs", append(onServer, "--json"), `(?s)"database": "test_\d+ at 127.0.0.1:\d+",.*"from": \d+,.*"to": \d+`},
