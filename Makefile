@@ -19,15 +19,12 @@ build: ## build bin/evergrant
 need-test:
 	@scripts/need gcc:gcc gcc:libc6-dev curl:curl chromium:chromium postgres:postgresql pgbouncer:pgbouncer mariadbd:mariadb-server-core mariadb-install-db:mariadb-server-core
 
-# SQLite is C that was translated to Go. It works in memory of its own, which the
-# race detector does not watch: instrumented, it is five times slower and shows no more.
-RACE := -race -gcflags='modernc.org/...=-race=false'
 # Packages that measure, one at a time and on a disk.
 ALONE := /(bench|store)(/|$$)
 
 test: need-test ## every test, with the race detector; then again on PostgreSQL what runs on any database
-	packages=$$($(GO) list ./...) && CGO_ENABLED=1 scripts/in-memory $(GO) test $(RACE) -timeout 45m -p 2 $$(echo "$$packages" | grep -Ev '$(ALONE)')
-	packages=$$($(GO) list ./...) && CGO_ENABLED=1 $(GO) test $(RACE) -timeout 45m -p 1 $$(echo "$$packages" | grep -E '$(ALONE)')
+	packages=$$($(GO) list ./...) && CGO_ENABLED=1 scripts/in-memory $(GO) test -race -timeout 45m -p 2 $$(echo "$$packages" | grep -Ev '$(ALONE)')
+	packages=$$($(GO) list ./...) && CGO_ENABLED=1 $(GO) test -race -timeout 45m -p 1 $$(echo "$$packages" | grep -E '$(ALONE)')
 	$(MAKE) test-postgres
 	cd bench/peers && CGO_ENABLED=0 $(GO) test ./...
 
