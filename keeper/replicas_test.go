@@ -19,7 +19,6 @@ import (
 // leases are held by others that were killed: each connection is refreshed once,
 // those of the dead ones when their leases are over.
 func TestReplicas(t *testing.T) {
-	t.Parallel()
 	const dead = 5
 	connections := 200 // in one file, whose writers wait for each other
 	if os.Getenv(testdb.Variable) == "postgres" {
