@@ -23,11 +23,11 @@ need-test:
 # race detector does not watch: instrumented, it takes three times as long and shows
 # nothing of ours. All else stays instrumented, the C library under it as well.
 RACE := -race -gcflags='modernc.org/sqlite/lib=-race=false'
-# Packages that measure, one at a time and on a disk.
+# Packages that measure go to a disk; all go one at a time, since they kill and wait.
 ALONE := /(bench|store)(/|$$)
 
 test: need-test ## every test, with the race detector; then again on PostgreSQL what runs on any database
-	packages=$$($(GO) list ./...) && CGO_ENABLED=1 scripts/in-memory $(GO) test $(RACE) -timeout 45m -p 2 $$(echo "$$packages" | grep -Ev '$(ALONE)')
+	packages=$$($(GO) list ./...) && CGO_ENABLED=1 scripts/in-memory $(GO) test $(RACE) -timeout 45m -p 1 $$(echo "$$packages" | grep -Ev '$(ALONE)')
 	packages=$$($(GO) list ./...) && CGO_ENABLED=1 $(GO) test $(RACE) -timeout 45m -p 1 $$(echo "$$packages" | grep -E '$(ALONE)')
 	$(MAKE) test-postgres
 	cd bench/peers && CGO_ENABLED=0 $(GO) test ./...
